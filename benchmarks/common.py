@@ -1,0 +1,56 @@
+"""What every benchmark shares: where it ran, and where its result goes.
+
+A result is `results/NAME.json`: the figures, the command that made them, and the machine. Run from
+the repository's root, with the virtual environment that `make` builds.
+"""
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advrad.files import plain, write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """The processor, the cores this process may use, and the versions that matter."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if "model name" in line), model)
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "amx_bfloat16": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def keep(name: str, figures: Any) -> None:
+    """Writes a result and prints it."""
+    command = shlex.join(["python", str(Path(sys.argv[0])), *sys.argv[1:]])
+    record = {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "figures": figures,
+    }
+    write_json(RESULTS / f"{name}.json", record)
+    print(json.dumps(plain(figures), indent=2))
+
+
+def load_average() -> float:
+    """How busy the machine was in the last minute, beside what was measured."""
+    return round(os.getloadavg()[0], 2)

@@ -1,0 +1,33 @@
+"""The command line: verbs are put together here, and nothing else.
+
+A verb lives in `commands/`: it parses, calls one library function, and prints. Modules of verbs
+import typer and no more at their top, the library inside the verbs; so `--help` costs no torch.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from .commands import boundary, calibrate, data, demo, doctor, evaluate, predict, train
+
+app = typer.Typer(
+    name="advrad",
+    help="Visual inspection that holds under attack.",
+    epilog="Exit codes: 0 done, 1 negative verdict, 2 usage, 3 data, 4 model, 5 resources.",
+    add_completion=False,
+    rich_markup_mode=None,  # rich would double the time of --help
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, by default the process's own, and returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return boundary.run(typer.main.get_command(app), words or ["--help"])

@@ -1,0 +1,1 @@
+"""The verbs of the command line, one group a file, and what they share."""

@@ -1,0 +1,16 @@
+"""Which device a verb computes on."""
+
+
+def resolve(name: str | None) -> str:
+    """The device asked for, or the fastest found; UsageError for one that is not here."""
+    import torch
+
+    from ..errors import UsageError
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if name is None:
+        return "cuda" if count else "cpu"
+    if name not in known:
+        raise UsageError(f"device {name!r}: expected one of {', '.join(known)}")
+    return name

@@ -1,0 +1,115 @@
+"""`advrad predict`: one row an image, as it comes."""
+
+import csv
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .device import resolve
+from .options import BatchSize, Debug, Device, Json, Limit, Model, Seed, SkipBad
+from .output import print_json
+from .progress import progress
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    text = "text"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+class FailOn(StrEnum):
+    """The mildest verdict that makes the exit code 1."""
+
+    ng = "ng"
+    unsure = "unsure"
+
+
+FAILING = {None: set[str](), FailOn.ng: {"NG"}, FailOn.unsure: {"NG", "UNSURE"}}
+
+
+def predict(
+    model: Model,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")
+    ],
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Folder for the heat maps, all on one colour scale.")
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How rows are printed, as they come.")
+    ] = Format.text,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 1 if a verdict is this, or worse.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    seed: Seed = None,
+    device: Device = None,
+    batch_size: BatchSize = 16,
+    limit: Limit = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say OK, UNSURE or NG of each image."""
+    from ..data.walk import image_files
+    from ..evaluate import predict
+    from ..evaluate.heatmaps import HeatMaps
+    from ..evaluate.summary import prediction_settings
+    from ..model import load
+
+    place, fitted = resolve(device), load(model)
+    files = image_files(paths)[:limit]
+    maps = HeatMaps(heatmaps, files, fitted.calibration.threshold) if heatmaps else None
+    rows: list[dict[str, Any]] = []
+    verdicts: set[str] = set()
+    show = rows.append if json else WRITERS[format_]()
+    with progress("predicting", shown=json) as tell:
+        options = {"seed": seed, "batch": batch_size, "device": place, "skip_bad": skip_bad}
+        for done, (row, anomaly) in enumerate(predict(fitted, files, **options), 1):
+            if maps and anomaly is not None:
+                maps.write(Path(row.path), row.sha256 or "", anomaly)
+            show(row.as_dict())
+            verdicts.add(row.verdict)
+            tell(done, len(files))
+    if json:
+        how = prediction_settings(fitted, seed, batch_size, place)
+        print_json({"images": rows, "settings": how})
+    if verdicts & FAILING[fail_on]:
+        raise typer.Exit(1)
+
+
+Writer = Callable[[dict[str, Any]], None]
+
+
+def _text() -> Writer:
+    def write(row: dict[str, Any]) -> None:
+        score = "-" if row["score"] is None else f"{row['score']:.6g}"
+        found = row["error"] or f"score {score:<10} threshold {row['threshold']:.6g}"
+        print(f"{row['verdict']:<6} {row['path']}  {found}", flush=True)
+
+    return write
+
+
+def _csv() -> Writer:
+    writers: list[Any] = []
+
+    def write(row: dict[str, Any]) -> None:
+        if not writers:
+            writers.append(csv.DictWriter(sys.stdout, list(row), lineterminator="\n"))
+            writers[0].writeheader()
+        writers[0].writerow(row)
+        sys.stdout.flush()
+
+    return write
+
+
+WRITERS: dict[Format, Callable[[], Writer]] = {
+    Format.text: _text,
+    Format.jsonl: lambda: print_json,
+    Format.csv: _csv,
+}

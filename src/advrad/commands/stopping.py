@@ -1,0 +1,56 @@
+"""Stopping a long run between two steps, so that what it saves is of one piece.
+
+Within `stopping`, Ctrl-C and SIGTERM only leave a note; the run asks for it with the check it is
+given, whenever its state is whole. A second Ctrl-C does not wait for that.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from .boundary import Stopped
+
+
+@contextlib.contextmanager
+def stopping(hint: str) -> Iterator[Callable[[], None]]:
+    """Yields a check that raises Stopped, with `hint` on how to go on, once a signal has come.
+
+    Before the first check there is nothing to save, and a signal stops at once. A signal after
+    the last check counts when the block ends.
+    """
+    asked: list[int] = []
+    begun = threading.Event()
+
+    def check() -> None:
+        begun.set()
+        if asked:
+            raise Stopped(asked[0], hint)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        again = bool(asked)
+        asked.append(number)
+        if not begun.is_set() or (again and number == signal.SIGINT):
+            raise Stopped(number, hint)
+
+    with _handling(ask):
+        yield check
+    if asked:
+        raise Stopped(asked[0], hint)
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

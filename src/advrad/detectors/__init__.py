@@ -1,0 +1,67 @@
+"""Detectors. To add one: write a module beside these, and name its class here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import store
+from ..errors import ModelError, UsageError
+from .advrad import AdvRAD
+from .base import Anomaly, Detector, Images, Progress, Run
+
+__all__ = [
+    "ALL",
+    "AdvRAD",
+    "Anomaly",
+    "Detector",
+    "Images",
+    "Progress",
+    "Run",
+    "build",
+    "load",
+    "restore",
+]
+
+ALL: dict[str, type[Detector]] = {cls.__name__.lower(): cls for cls in (AdvRAD,)}
+
+
+def build(name: str, settings: Mapping[str, Any]) -> Detector:
+    """A detector by its name, any case. Raises UsageError for an unknown name or setting."""
+    cls = ALL.get(name.lower())
+    if cls is None:
+        raise UsageError(f"unknown detector {name!r}: expected one of {', '.join(ALL)}")
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise UsageError(f"{cls.__name__}: {error}") from error
+
+
+def load(folder: Path) -> Detector:
+    """The detector that `save` wrote, ready to score. Raises ModelError where it is damaged."""
+    return restore(store.read(folder))
+
+
+def restore(files: Mapping[str, bytes]) -> Detector:
+    """The detector from the files of a model folder; shapes and finiteness are checked."""
+    config = store.read_json(files, "config.json")
+    try:
+        detector = build(config["detector"], config["params"])
+    except (KeyError, TypeError, UsageError, ValueError) as error:
+        raise ModelError(f"the model's config.json names no detector of this advrad: {error}") from error
+    state = store.read_tensors(files)
+    for name in sorted(state.keys() - detector.state_dict().keys()):
+        _register(detector, name, state[name])
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"the model's tensors do not fit its config.json: {error}") from error
+    return detector.eval().requires_grad_(False)
+
+
+def _register(detector: nn.Module, name: str, value: Any) -> None:
+    """Makes room for a buffer that `fit` has created: None in a new detector."""
+    if name not in detector._buffers:
+        raise ModelError(f"the model holds a tensor {name!r} that its detector does not know")
+    detector.register_buffer(name, value.clone())

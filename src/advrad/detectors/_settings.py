@@ -1,0 +1,150 @@
+"""AdvRAD's settings: two presets, and what is possible."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..diffusion import SCHEDULES
+from ..diffusion.augment import ALL as VIEWS
+from ..errors import UsageError
+from ..scoring import SCORES
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "size": 256,
+        "depth": (100,),
+        "shots": 1,
+        "draws": 1,
+        "score": "paper",
+        "schedule": "linear",
+        "patch": 1,
+        "widths": (128, 128, 256, 256, 512, 512),
+        "blocks": 2,
+        "attention": (16,),
+        "levels": (1, 1000),
+        "steps": 30_000,
+        "batch": 2,
+        "rate": 1e-4,
+        "warmup": 0,
+        "decay": False,
+        "average": 0.9999,
+        "clip": 0.0,
+        "augment": (),
+        "precision": "float32",
+    },
+    "fast": {
+        "size": 128,
+        "depth": None,
+        "shots": 1,
+        "draws": 4,
+        "score": "deviation",
+        "schedule": "linear",
+        "patch": 2,
+        "widths": (64, 96, 128, 128),
+        "blocks": 1,
+        "attention": (),
+        "levels": (1, 400),
+        "steps": 1000,
+        "batch": 16,
+        "rate": 5e-4,
+        "warmup": 50,
+        "decay": True,
+        "average": 0.995,
+        "clip": 1.0,
+        "augment": ("flips",),
+        "precision": "bfloat16",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A preset with what was given instead; the meanings are those of AdvRAD's arguments."""
+
+    size: int
+    depth: tuple[int, ...] | None
+    shots: int
+    draws: int
+    score: str
+    schedule: str
+    patch: int
+    widths: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    levels: tuple[int, int]
+    steps: int
+    batch: int
+    rate: float
+    warmup: int
+    decay: bool
+    average: float
+    clip: float
+    augment: tuple[str, ...]
+    precision: str
+
+
+def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
+    """The preset's values with those that are given and not None in their place.
+
+    Raises UsageError for a value that is not possible, with the range that is.
+    """
+    _one_of("preset", preset, PRESETS)
+    known = {field.name for field in fields(Settings)}
+    values = PRESETS[preset] | {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if name in known and value is not None
+    }
+    if isinstance(values["depth"], int):
+        values["depth"] = (values["depth"],)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    _one_of("score", settings.score, SCORES)
+    _one_of("schedule", settings.schedule, SCHEDULES)
+    _one_of("precision", settings.precision, ("float32", "bfloat16"))
+    for name in settings.augment:
+        _one_of("augment", name, VIEWS)
+    for name in ("size", "shots", "draws", "patch", "blocks", "steps", "batch"):
+        _at_least(name, getattr(settings, name), 1)
+    if not settings.widths or min(settings.widths) < 4 or any(w % 2 for w in settings.widths):
+        raise UsageError(f"widths={settings.widths}: expected even numbers from 4 on, one a level")
+    if len(settings.levels) != 2 or not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
+        raise UsageError(f"levels={settings.levels}: expected two numbers, 1 <= low <= high <= 1000")
+    _at_least("rate", settings.rate, 0)
+    _check_size(settings)
+    _check_depth(settings)
+
+
+def _check_size(settings: Settings) -> None:
+    multiple = settings.patch * 2 ** (len(settings.widths) - 1)
+    if settings.size % multiple:
+        raise UsageError(
+            f"size={settings.size}: with patch={settings.patch} and {len(settings.widths)} widths "
+            f"it must be a multiple of {multiple}"
+        )
+    sides = [settings.size // settings.patch // 2**level for level in range(len(settings.widths))]
+    for side in settings.attention:
+        _one_of("attention", side, sides)
+
+
+def _check_depth(settings: Settings) -> None:
+    for depth in settings.depth or ():
+        if not settings.shots <= depth <= 1000:
+            raise UsageError(
+                f"depth={depth} with shots={settings.shots}: expected 1 <= shots <= depth <= 1000"
+            )
+
+
+def _one_of(name: str, value: object, allowed: Any) -> None:
+    if value not in allowed:
+        expected = ", ".join(map(str, allowed))
+        raise UsageError(f"{name}={value}: expected one of {expected}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{name}={value}: expected {least} or more")

@@ -1,0 +1,255 @@
+"""AdvRAD, also called FreeRAD: anomalies are what a diffusion model of good images cannot rebuild.
+
+An image is diffused to a depth, which buries small defects and small attacks alike in noise, and
+rebuilt from there by a model that has only seen good images. Where the result differs from the
+image more (or less) than it does on good images, there is an anomaly. The reconstruction that
+detects is the reconstruction that purifies.
+
+AdvRAD (2024, https://arxiv.org/abs/2408.04839), Algorithms 1-3 and Section 4.
+"""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .. import scoring
+from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, UNet, reconstruct, train
+from ..diffusion.batches import DrawnLoss
+from ..diffusion.checkpoint import Checkpoint
+from ..images import resize, to_channels
+from ..noise import Noise, PerImage, fresh, redraw
+from ..tune import Choice, Score, choose
+from ._log import TrainingLog
+from ._settings import Settings, resolve
+from .base import Anomaly, Detector, Images, Progress, Run
+
+DEPTHS = (25, 50, 100, 200, 300)
+STEP = 16  # images at once while good images are measured
+
+
+class AdvRAD(Detector):
+    """Arguments left out are those of the preset.
+
+    Arguments:
+        preset: `fast` for a plain machine, `paper` for the paper's recipe to the letter.
+        size: side of the images the network sees, in pixels.
+        channels: 1 for grey, 3 for colour.
+        depth: steps of noise put in (k), or a ladder of several; None chooses it on held-out
+            good images.
+        shots: jumps that lead back; 1 is one-shot, `depth` is full-shot.
+        draws: draws of the noise whose errors are averaged.
+        score: a name of `scoring.SCORES`.
+        schedule: `linear` or `cosine`.
+        patch, widths, blocks: of the U-Net.
+        attention: sides in pixels of the levels with attention.
+        levels: range of the levels of noise drawn in training.
+        steps, batch, rate, warmup, decay, average, clip: of the training, see `Recipe`.
+        augment: views of the training images, names of `diffusion.augment.ALL`.
+        precision: `float32` or `bfloat16` (mixed), the same in training, calibration and use.
+
+    Raises UsageError where a setting is impossible.
+    """
+
+    preset: str
+    typical: Tensor | None  # (K, H, W), mean error of good images
+    spread: Tensor | None  # (K, H, W), its standard deviation over good images
+    taken: Tensor | None  # (D,), the depths that were chosen, where `depth` is None
+
+    def __init__(
+        self,
+        preset: str = "fast",
+        size: int | None = None,
+        channels: int = 3,
+        depth: int | Sequence[int] | None = None,
+        shots: int | None = None,
+        draws: int | None = None,
+        score: str | None = None,
+        schedule: str | None = None,
+        patch: int | None = None,
+        widths: Sequence[int] | None = None,
+        blocks: int | None = None,
+        attention: Sequence[int] | None = None,
+        levels: Sequence[int] | None = None,
+        steps: int | None = None,
+        batch: int | None = None,
+        rate: float | None = None,
+        warmup: int | None = None,
+        decay: bool | None = None,
+        average: float | None = None,
+        clip: float | None = None,
+        augment: Sequence[str] | None = None,
+        precision: str | None = None,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__()
+        for name, value in given.items():
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        self.settings: Settings = resolve(preset, given)
+        self.denoiser = self._denoiser()
+        self.choice: Choice | None = None
+        for name in ("typical", "spread", "taken"):
+            self.register_buffer(name, None)
+
+    def fit(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+        """Trains the denoiser, chooses the depth where none is given, and measures good images.
+
+        Without `run.tune` a depth that is not given becomes 100, the paper's.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            self.denoiser = self._denoiser().to(run.device)
+        self.typical = self.spread = self.taken = self.choice = None
+        self.train()
+        self._learn(images, run)
+        self.eval()
+        if self.settings.depth is None:
+            with torch.no_grad():
+                self._choose_depth(images, run)
+        return self.measure(images, run)
+
+    def measure(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+        """What good images show under the present settings, without any training."""
+        with torch.no_grad():
+            self.typical, self.spread = self._statistics(images, self.depths, run, len(images))
+        return self
+
+    def variant(self, **settings: Any) -> "AdvRAD":
+        """The same denoiser under other settings of the score; `measure` it before use."""
+        other = AdvRAD(**(self.params | {"depth": self.depths} | settings))
+        other.denoiser.load_state_dict(self.denoiser.state_dict())
+        return other.to(next(self.parameters()).device).eval()
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
+
+        Differentiable; the map has the side of x. Raises ValueError before `fit`.
+        """
+        if self.typical is None or self.spread is None:
+            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
+        fitted = resize(to_channels(x, self.channels), self.input_size)
+        error = self._error(fitted, self.depths, noise, draws or self.settings.draws)
+        judge = scoring.SCORES[self.settings.score].judge
+        score, deviation = judge(error, self.typical, self.spread)
+        if deviation.shape[-2:] != x.shape[-2:]:
+            deviation = scoring.enlarge(deviation[:, None], x.shape[-2:])[:, 0]
+        return Anomaly(score, deviation)
+
+    def reconstruction(self, x: Tensor, noise: Noise = fresh) -> Tensor:
+        """What the detector compares x with, one draw of it: (B, C, H, W) in [0, 1] scale."""
+        fitted = resize(to_channels(x, self.channels), self.input_size)
+        return self._rebuild(fitted, self.depths[-1], noise)
+
+    @property
+    def input_size(self) -> int:
+        return self.settings.size
+
+    @property
+    def draws_taken(self) -> int:
+        return self.settings.draws
+
+    def resolved(self) -> dict[str, Any]:
+        return asdict(self.settings) | {
+            "preset": self.preset,
+            "channels": self.channels,
+            "depth": self.depths,
+        }
+
+    def chosen(self) -> list[dict[str, Any]]:
+        return [asdict(self.choice)] if self.choice else []
+
+    @property
+    def depths(self) -> list[int]:
+        """The depths in use: given, chosen, or 100 before a choice."""
+        if self.settings.depth is not None:
+            return list(self.settings.depth)
+        return [100] if self.taken is None else [int(depth) for depth in self.taken]
+
+    def _denoiser(self) -> EpsDenoiser:
+        s = self.settings
+        sides = [s.size // s.patch // 2**level for level in range(len(s.widths))]
+        attention = [sides.index(side) for side in s.attention]
+        network = UNet(self.channels, s.widths, s.blocks, attention, s.patch)
+        network = network.to(memory_format=torch.channels_last)
+        return EpsDenoiser(network, SCHEDULES[s.schedule](), s.precision)
+
+    def _rebuild(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
+        return (reconstruct(self.denoiser, 2 * x - 1, depth, self.settings.shots, noise) + 1) / 2
+
+    def _error(self, x: Tensor, depths: Sequence[int], noise: Noise, draws: int) -> Tensor:
+        """What the score looks at, averaged over draws: (B, C, H, W) -> (B, K, H, W)."""
+        views = scoring.SCORES[self.settings.score].views
+        found = []
+        for depth in depths:
+            gaps = [x - self._rebuild(x, depth, redraw(noise, draw)) for draw in range(draws)]
+            found.append(torch.stack([views(gap) for gap in gaps]).mean(0))
+        return torch.cat(found, 1)
+
+    def _learn(self, images: Images, run: Run) -> None:
+        s = self.settings
+        recipe = Recipe(s.steps, s.rate, s.warmup, s.decay, s.average, s.clip)
+        loss = DrawnLoss(self.denoiser, images, s.batch, s.levels, s.augment, run.seed, run.device)
+        log, checkpoint = TrainingLog(run.folder, run.resume), self._checkpoint(run)
+        if checkpoint:
+            checkpoint.saved, checkpoint.restored = log.write, log.rewind
+        with contextlib.closing(train(self.denoiser, loss, recipe, checkpoint)) as steps:
+            for step in steps:
+                log.add(step)
+                run.report(Progress("training", step.number, s.steps, step.loss))
+
+    def _checkpoint(self, run: Run) -> Checkpoint | None:
+        if run.folder is None:
+            return None
+        path = run.folder / "checkpoint.safetensors"
+        if not run.resume:
+            path.unlink(missing_ok=True)
+        trained = asdict(self.settings) | {"channels": self.channels}
+        for name in ("depth", "shots", "draws", "score"):
+            del trained[name]
+        return Checkpoint(path, json.dumps(trained | {"seed": run.seed, "images": run.images}))
+
+    def _choose_depth(self, images: Images, run: Run) -> None:
+        """Takes the depth that best tells injected defects on `run.tune`, 100 without any."""
+        if run.tune is None:
+            return
+        low, high = self.settings.levels
+        depths = [depth for depth in DEPTHS if max(low, self.settings.shots) <= depth <= high]
+        candidates = {}
+        for done, depth in enumerate(depths):
+            run.report(Progress("choosing the depth", done, len(depths)))
+            candidates[depth] = self._candidate([depth], images, run)
+        self.choice = choose("depth", candidates, run.tune)
+        self.taken = torch.tensor([self.choice.chosen])
+
+    def _candidate(self, depths: Sequence[int], images: Images, run: Run) -> Score:
+        """The score at some depths, with statistics of at most 64 training images."""
+        typical, spread = self._statistics(images, depths, run, min(len(images), 64))
+        judge = scoring.SCORES[self.settings.score].judge
+
+        def score(x: Tensor, ids: list[str]) -> Tensor:
+            error = self._error(
+                x.to(run.device), depths, PerImage(run.seed, ids), self.settings.draws
+            )
+            return judge(error, typical, spread)[0].cpu()
+
+        return score
+
+    def _statistics(
+        self, images: Images, depths: Sequence[int], run: Run, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the error over the first `count` images, (K, H, W)."""
+        total = squares = torch.zeros((), dtype=torch.float64)
+        for start in range(0, count, STEP):
+            run.report(Progress("measuring good images", start, count))
+            places = range(start, min(start + STEP, count))
+            x = torch.stack([images[i] for i in places]).to(run.device)
+            noise = PerImage(run.seed, [f"good-{i}" for i in places])
+            error = self._error(x, depths, noise, self.settings.draws).double().cpu()
+            total, squares = total + error.sum(0), squares + error.square().sum(0)
+        mean = total / count
+        spread = (squares / count - mean.square()).clamp_min(0).sqrt()
+        return mean.float().to(run.device), spread.float().to(run.device)

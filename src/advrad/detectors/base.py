@@ -1,0 +1,129 @@
+"""What every detector promises.
+
+A detector is a module whose constructor stores plain values under their own names; what `fit`
+learns are parameters and buffers. Saving, loading, the command line and the server rest on that
+alone. Good images come as a sequence that is read one by one, so that a hundred thousand of them
+need no more memory than a few.
+"""
+
+import abc
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from .. import store
+from ..diffusion.batches import Images
+from ..noise import Noise, fresh
+
+
+__all__ = ["Anomaly", "Detector", "Images", "Progress", "Run"]
+
+
+class Anomaly(NamedTuple):
+    """The raw verdict on a batch: unbounded, higher means more anomalous."""
+
+    score: Tensor  # (B,)
+    map: Tensor  # (B, H, W), on the same scale
+
+
+class Progress(NamedTuple):
+    """How far a fit has come: what it does, how many steps of how many, the loss if there is one."""
+
+    stage: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The circumstances of a fit, which are no property of the detector.
+
+    Arguments:
+        seed: of weights, batches and noise.
+        tune: held-out good images on which settings are chosen.
+        images: a fingerprint of the images; a checkpoint of others is refused.
+        folder: where checkpoints and the log go; None keeps none.
+        resume: whether to go on from a checkpoint that lies there.
+        report: told of every step.
+        device: where the tensors live.
+    """
+
+    seed: int = 0
+    tune: Images | None = None
+    images: str = ""
+    folder: Path | None = None
+    resume: bool = False
+    report: Callable[[Progress], None] = lambda progress: None
+    device: str = "cpu"
+
+
+class Detector(nn.Module, abc.ABC):
+    """An anomaly detector for images in [0, 1], with shape (B, C, H, W).
+
+    Every detector has the settings `size` and `channels`: what `preprocess` delivers to it.
+    """
+
+    size: int | None
+    channels: int
+
+    @abc.abstractmethod
+    def fit(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+        """Learns what good images look like. A second call forgets the first."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        """Scores a batch, differentiably with respect to x.
+
+        `draws` overrides how many draws of the noise a stochastic detector averages over: an
+        attacker differentiates single draws.
+        """
+
+    def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:
+        """The anomaly, and other scores (B,) that are to be reported beside it, by name."""
+        return self(x, noise), {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @property
+    def draws_taken(self) -> int:
+        """How many draws of the noise a score averages over by default; 0 without any noise."""
+        return 0
+
+    @property
+    def input_size(self) -> int:
+        """The side of the images that `preprocess` delivers, in pixels."""
+        if self.size is None:
+            raise ValueError("this detector has no size: set one")
+        return self.size
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings with the values in use, presets looked up."""
+        return self.params
+
+    def chosen(self) -> list[dict[str, Any]]:
+        """The settings that `fit` chose without test labels: name, value, table of what was tried."""
+        return []
+
+    def cost(self) -> dict[str, Any]:
+        """What a training takes: at least `parameters`."""
+        return {"parameters": sum(p.numel() for p in self.parameters())}
+
+    def files(self) -> dict[str, bytes]:
+        """What makes the detector again: `config.json` and `model.safetensors`."""
+        config = {"detector": type(self).__name__, "params": self.params}
+        return {
+            "config.json": store.dump(config),
+            "model.safetensors": store.tensors(self.state_dict()),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes the detector as a model folder, whole or not at all."""
+        store.replace(folder, self.files())

@@ -1,0 +1,72 @@
+"""The loss of a training step, drawn from good images.
+
+Which images, which views of them, which levels and which noise belong to step n depends on the
+seed and n alone, not on what was drawn before: a training can go on anywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from .augment import augment
+from .denoise import EpsDenoiser
+from .loss import hybrid
+
+
+class Images(Protocol):
+    """Images to be read one by one: `images[i]` is (C, H, W) in [0, 1]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class DrawnLoss:
+    """L_hybrid of step number n = 1, 2, ...: the mean over a batch, ().
+
+    Arguments:
+        denoiser: what is trained.
+        images: good images in [0, 1]; every epoch visits all of them in a new order.
+        batch: images a step.
+        levels: range of the levels of noise, drawn evenly, both ends included.
+        views: names of `augment.ALL`.
+        seed: of everything drawn.
+        device: where the tensors live.
+    """
+
+    denoiser: EpsDenoiser
+    images: Images
+    batch: int
+    levels: tuple[int, int]
+    views: Sequence[str] = ()
+    seed: int = 0
+    device: str = "cpu"
+
+    def __call__(self, number: int) -> Tensor:
+        source = Generator().manual_seed(_mixed(self.seed, number))
+        x = torch.stack([self.images[i] for i in self.members(number)]).to(self.device)
+        x = augment(2 * x - 1, self.views, source)
+        low, high = self.levels
+        t = torch.randint(low, high + 1, (len(x),), generator=source)
+        eps = torch.randn(x.shape, generator=source).to(self.device)
+        return hybrid(self.denoiser, x, t, eps).mean()
+
+    def members(self, number: int) -> list[int]:
+        """The images of step `number`: the next `batch` of an endless row of shuffled epochs."""
+        count = len(self.images)
+        places = range((number - 1) * self.batch, number * self.batch)
+        orders = {
+            epoch: np.random.default_rng((self.seed, epoch)).permutation(count)
+            for epoch in {place // count for place in places}
+        }
+        return [int(orders[place // count][place % count]) for place in places]
+
+
+def _mixed(seed: int, number: int) -> int:
+    """One seed from two."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)

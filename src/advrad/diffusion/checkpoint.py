@@ -1,0 +1,125 @@
+"""The state of a training on disk, whole or not at all.
+
+One file holds weights, averages, the optimiser's moments and the step; it is written beside, made
+durable, and renamed over the old one, so that a process killed at any moment leaves the last state
+or the one before. A signature of settings and data refuses to continue another training.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..files import write_bytes
+from .ema import Average
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Checkpoint:
+    """Where a training keeps its state.
+
+    Arguments:
+        path: the file, `*.safetensors`.
+        signature: settings and data as one string; another one in the file is refused.
+        seconds: least time between two saves by the clock.
+        saved: called with the step after each save.
+        restored: called with the step from which a training goes on.
+    """
+
+    path: Path
+    signature: str = ""
+    seconds: float = 20.0
+    saved: Callable[[int], None] = lambda number: None
+    restored: Callable[[int], None] = lambda number: None
+    _last: float = field(default_factory=time.monotonic, repr=False)
+
+    def due(self) -> bool:
+        """Whether the clock asks for a save."""
+        return time.monotonic() - self._last >= self.seconds
+
+    def save(
+        self, number: int, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Writes the state after update `number`."""
+        tensors = {f"module/{n}": p.detach() for n, p in module.named_parameters()}
+        tensors |= {f"average/{name}": value for name, value in average.values.items()}
+        for name, parameter in module.named_parameters():
+            state = optimizer.state[parameter]
+            tensors |= {f"{moment}/{name}": state[moment] for moment in MOMENTS}
+        head = {"number": str(number), "updates": str(average.updates), "of": self.signature}
+        payload = {name: value.contiguous().cpu() for name, value in tensors.items()}
+        write_bytes(self.path, save(payload, head))
+        self._last = time.monotonic()
+        self.saved(number)
+
+    def restore(
+        self, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+    ) -> int:
+        """Loads the state, where there is one, and returns the number of its last update, or 0."""
+        if not self.path.exists():
+            self.restored(0)
+            return 0
+        head, tensors = self._read()
+        if head.get("of") != self.signature:
+            raise ModelError(
+                f"{self.path} belongs to a training with other settings or other images: resume "
+                f"with the same ones, or start anew without --resume. {self._difference(head)}"
+            )
+        try:
+            number, average.updates = int(head["number"]), int(head["updates"])
+            _fill(module, average, optimizer, number, tensors)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{self.path} does not fit this network ({error}): remove it to start anew"
+            ) from error
+        self.restored(number)
+        return number
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
+        try:
+            with safe_open(self.path, "pt") as file:  # type: ignore[no-untyped-call]
+                return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{self.path} cannot be read as a checkpoint ({error}): remove it to start anew"
+            ) from error
+
+    def _difference(self, head: dict[str, str]) -> str:
+        try:
+            ours, theirs = json.loads(self.signature), json.loads(head.get("of", ""))
+            changed = [k for k in ours if ours[k] != theirs.get(k)]
+        except (ValueError, TypeError, AttributeError):
+            return ""
+        return "Changed: " + ", ".join(
+            f"{name} ({theirs.get(name)!r} there, {ours[name]!r} here)"
+            if len(str(ours[name])) < 40
+            else name
+            for name in changed
+        )
+
+
+@torch.no_grad()
+def _fill(
+    module: nn.Module,
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    number: int,
+    tensors: dict[str, Tensor],
+) -> None:
+    """Copies the tensors into place, each laid out in memory like its parameter."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(tensors[f"module/{name}"])
+        average.values[name].copy_(tensors[f"average/{name}"])
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(number)),
+            **{m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS},
+        }

@@ -1,0 +1,74 @@
+"""Noise schedules: how much of the image is left after t steps.
+
+x_t = sqrt(alpha_bar(t)) x_0 + sqrt(1 - alpha_bar(t)) eps. x_0 is clean and x_t has t steps of
+noise, so `alpha_bar(0) == 1` and no index is off by one: "k steps of noise" is t = k.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule(abc.ABC):
+    """A schedule of `steps` levels of noise, above level 0 which has none."""
+
+    steps: int = 1000
+
+    @abc.abstractmethod
+    def betas(self) -> Tensor:
+        """The variances beta_1 ... beta_T, with shape (steps,), float64."""
+
+    @cached_property
+    def alpha_bars(self) -> Tensor:
+        """alpha_bar(0) ... alpha_bar(T), with shape (steps + 1,), float64."""
+        return torch.cat([torch.ones(1, dtype=torch.float64), (1 - self.betas()).cumprod(0)])
+
+    def alpha_bar(self, t: int) -> float:
+        """The product of 1 - beta_s over 1 <= s <= t."""
+        if not 0 <= t <= self.steps:
+            raise ValueError(f"level {t} is outside this schedule: expected 0 to {self.steps}")
+        return float(self.alpha_bars[t])
+
+    def at(self, t: Tensor, like: Tensor) -> Tensor:
+        """alpha_bar of each image's own level: (B,) integers -> (B, 1, 1, 1) as `like`, float32+."""
+        return self.alpha_bars[t.cpu()].to(like)[:, None, None, None]
+
+    def sigma(self, t: int) -> float:
+        """Noise against signal at level t, sqrt((1 - alpha_bar) / alpha_bar), in [-1, 1] units."""
+        a_t = self.alpha_bar(t)
+        return math.sqrt((1 - a_t) / a_t)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """beta grows linearly from 1e-4 to 0.02 at 1000 steps (Ho et al., 2020, Section 4).
+
+    Other numbers of steps scale both ends by 1000 / steps, as improved-diffusion does.
+    https://arxiv.org/abs/2006.11239
+    """
+
+    def betas(self) -> Tensor:
+        scale = 1000 / self.steps
+        return torch.linspace(1e-4 * scale, 0.02 * scale, self.steps, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """alpha_bar(t) = f(t) / f(0), f(t) = cos^2((t / T + s) / (1 + s) pi / 2), s = 0.008.
+
+    Each beta is capped at 0.999 (Nichol and Dhariwal, 2021, Eq. 17,
+    https://arxiv.org/abs/2102.09672).
+    """
+
+    def betas(self) -> Tensor:
+        t = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        f = torch.cos((t + 0.008) / 1.008 * math.pi / 2).square()
+        return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+ALL: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine}

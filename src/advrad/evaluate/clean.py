@@ -1,0 +1,183 @@
+"""How well a model tells good from defective, with nobody attacking.
+
+Each image's row is written when it is scored, so that an evaluation that was killed goes on where
+it stopped; the results of another evaluation in the same folder are refused.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import metrics
+from ..data import Dataset, Images, limit
+from ..errors import DataError
+from ..files import plain
+from ..model import Model
+from ..pixels import PixelMetrics
+from .rows import Rows
+from .scores import Scored, scored
+from .training import machine
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked of an evaluation: seed of the noise, batch, device, most images, bad files."""
+
+    seed: int = 0
+    batch: int = 16
+    device: str = "cpu"
+    limit: int | None = None
+    skip_bad: bool = False
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    out: Path | None = None,
+    wanted: Evaluation = Evaluation(),  # noqa: B008 (frozen)
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """The clean figures on the test split; with `out` also rows, maps and resumption.
+
+    Returns image_auroc, image_ap, f1_max, pixel_auroc, pro (a figure that cannot be had is None,
+    and `why` says so), 95 % intervals under `_ci`, the rates at the model's threshold, and the
+    AUROC of every score that the detector reports beside its own. Raises DataError without test
+    images, LeakError where the model has seen one of them.
+    """
+    images = test_images(model, dataset, wanted)
+    settings = settings_of(model, dataset, images, wanted)
+    rows, pixel = Rows(out, settings), PixelMetrics()
+    drawn = any(item.mask for item in images.items)
+    for index in list(rows.rows) if drawn else []:
+        anomaly = rows.map(index)
+        if anomaly is None:
+            rows.forget(index)
+        else:
+            _add_pixels(pixel, images, index, anomaly)
+    missing = [i for i in range(len(images)) if i not in rows.rows]
+    start = time.perf_counter()
+    for found in _scored(model, images, wanted, missing):
+        if drawn:
+            _add_pixels(pixel, images, found.index, found.map)
+        rows.add(_row(model, images, found), found.map if drawn else None)
+        report(len(rows.rows), len(images))
+    seconds = (time.perf_counter() - start) / len(missing) if missing else None
+    ordered = [rows.rows[index] for index in sorted(rows.rows)]
+    result = _figures(ordered, model.calibration.threshold, pixel) | {
+        "seconds_per_image": seconds,
+        "images": {"good": images.labels.count(False), "defect": images.labels.count(True)},
+        "skipped": [[str(path), why] for path, why in images.skipped],
+        "settings": settings,
+    }
+    rows.finish(result)
+    return result
+
+
+def test_images(model: Model, dataset: Dataset, wanted: Evaluation) -> Images:
+    """The test split as the model sees it, none of it seen before."""
+    items = list(dataset.test)
+    if not items:
+        raise DataError(
+            f"{dataset.name} ({dataset.layout}) has no test images: expected good and defective "
+            "ones; `advrad data check` shows what was found"
+        )
+    if wanted.limit is not None:
+        items = list(limit(items, wanted.limit, dataset.split_seed))
+    images = Images(items, model.preprocess, wanted.skip_bad)
+    model.refuse_seen({str(item.path): images.ids[i] for i, item in enumerate(images.items)})
+    return images
+
+
+def settings_of(
+    model: Model, dataset: Dataset, images: Images, wanted: Evaluation
+) -> dict[str, Any]:
+    """All that is needed to run an evaluation again."""
+    return plain(
+        {
+            "model": model.name,
+            "detector": type(model.detector).__name__,
+            "detector_settings": model.detector.resolved(),
+            "data": dataset.name,
+            "images": hashlib.sha256("".join(images.ids).encode()).hexdigest(),
+            "split_seed": dataset.split_seed,
+            "seed": wanted.seed,
+            "limit": wanted.limit,
+            "batch": wanted.batch,
+            "device": wanted.device,
+            "channels": model.preprocess.channels,
+            "height": model.preprocess.size,
+            "width": model.preprocess.size,
+            "draws": model.detector.draws_taken,
+            "threshold": model.calibration.threshold,
+            "machine": machine(),
+        }
+    )
+
+
+def _scored(
+    model: Model, images: Images, wanted: Evaluation, places: list[int]
+) -> Iterator[Scored]:
+    return scored(model.detector, images, wanted.seed, wanted.batch, wanted.device, places)
+
+
+def _row(model: Model, images: Images, found: Scored) -> Row:
+    return {
+        "index": found.index,
+        "path": str(images.items[found.index].path),
+        "sha256": found.id,
+        "defect": images.labels[found.index],
+        "score": found.score,
+        "verdict": model.calibration.verdict(found.score),
+        "beside": found.beside,
+    }
+
+
+def _add_pixels(pixel: PixelMetrics, images: Images, index: int, anomaly: Tensor) -> None:
+    """Counts an image whose defects are drawn, or that has none."""
+    mask = images.mask(index)
+    if mask is not None or not images.labels[index]:
+        pixel.add(anomaly, mask)
+
+
+def _figures(rows: list[Row], threshold: float, pixel: PixelMetrics) -> dict[str, Any]:
+    labels = np.array([row["defect"] for row in rows])
+    scores = np.array([row["score"] for row in rows])
+    best = metrics.f1_max(scores, labels)
+    miss = metrics.miss_rate(scores, labels, threshold)
+    alarm = metrics.false_alarm_rate(scores, labels, threshold)
+    area, pro = pixel.auroc(), pixel.pro()
+    return {
+        "image_auroc": metrics.auroc(scores, labels),
+        "image_auroc_ci": metrics.interval(metrics.auroc, scores, labels),
+        "image_ap": metrics.average_precision(scores, labels),
+        "f1_max": best and best.value,
+        "pixel_auroc": area and area.value,
+        "pixel_auroc_ci": pixel.auroc_interval() if area else None,
+        "pro": pro and pro.value,
+        "miss_rate": miss and miss.value,
+        "false_alarm_rate": alarm and alarm.value,
+        "beside": {
+            name: {"image_auroc": metrics.auroc([row["beside"][name] for row in rows], labels)}
+            for name in (rows[0]["beside"] if rows else {})
+        },
+        "why": _why(labels, area is None),
+    }
+
+
+def _why(labels: NDArray[np.bool_], no_masks: bool) -> str | None:
+    reasons = []
+    if labels.all() or not labels.any():
+        kind = "good" if labels.all() else "defective"
+        reasons.append(f"no {kind} test images, so no figure that compares the two")
+    if no_masks:
+        reasons.append("no masks of defects, so no figures for pixels")
+    return "; ".join(reasons) or None

@@ -1,0 +1,179 @@
+"""From a data set to a model: divide, fit, calibrate, save."""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..calibrate import Calibration, calibrate
+from ..data import Dataset, Images, Parts, divide, split_record
+from ..detectors import Detector, Progress, Run, build
+from ..errors import DataError, UsageError
+from ..files import write_json
+from ..images import Preprocess, dimensions
+from ..model import Model
+from ..store import MANIFEST
+from .scores import scored
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is asked of a training.
+
+    Arguments:
+        detector: its name.
+        settings: of its constructor.
+        seed: of weights, batches and noise.
+        level, unsure_level: bounds on false alarms, see `calibrate`; None for the defaults.
+        skip_bad: whether unreadable images are left out.
+        resume: whether to go on from the folder's checkpoint.
+        overwrite: whether what lies in the folder may be lost.
+        limit: at most so many images of the training split, for a trial.
+        device, batch: where and how many at once while images are scored.
+    """
+
+    detector: str = "advrad"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    level: float | None = None
+    unsure_level: float | None = None
+    skip_bad: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    limit: int | None = None
+    device: str = "cpu"
+    batch: int = 16
+
+
+def train(
+    dataset: Dataset,
+    folder: Path,
+    wanted: Training = Training(),  # noqa: B008 (frozen)
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Model:
+    """Learns from the data set's good training images, calibrates on others, saves the model.
+
+    The folder gets the model and, in `training/`, checkpoint, log, split and timings. Raises
+    DataError where there is nothing to learn from, UsageError where the folder is taken.
+    """
+    started = time.monotonic(), time.process_time()
+    _refuse_taken(folder, wanted)
+    items = [item for item in dataset.train if not item.defect][: wanted.limit]
+    if not items:
+        raise DataError(f"{dataset.name}: no good images to train on")
+    settings = {"channels": channels_of(dataset)} | dict(wanted.settings)
+    detector = build(wanted.detector, settings)
+    preprocess = Preprocess(detector.input_size, detector.channels)
+    images = Images(items, preprocess, wanted.skip_bad)
+    parts = divide(len(images), dataset.split_seed)
+    run = _run(dataset, images, parts, folder, wanted, report)
+    write_json(folder / "training" / "split.json", split_record(dataset))
+    detector.fit(images.subset(parts.train), run)
+    spent = time.monotonic() - started[0], time.process_time() - started[1]
+    calibration = _calibrate(detector, images.subset(parts.calibrate), parts, wanted)
+    seen = {
+        part: tuple(images.ids[i] for i in getattr(parts, part))
+        for part in ("train", "tune", "calibrate")
+    }
+    about = _about(dataset, detector, images, wanted, spent)
+    model = Model(detector.eval().requires_grad_(False), preprocess, calibration, seen, about)
+    model.save(folder)
+    return model
+
+
+def channels_of(dataset: Dataset) -> int:
+    """1 where every training image is grey, else 3."""
+    grey = all(dimensions(item.path)[2] in GREY for item in dataset.train)
+    return 1 if grey else 3
+
+
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def resolution_note(size: int, dataset: Dataset) -> str:
+    """What the chosen size leaves of a small defect."""
+    width, height, _ = dimensions(dataset.train[0].path)
+    return (
+        f"images of {width} x {height} px are seen at {size} x {size}: a defect 1 % as long as the "
+        f"image's side keeps {size / 100:.1f} px, one of 1 % of its area "
+        f"{size / 10:.0f} x {size / 10:.0f} px"
+    )
+
+
+def _refuse_taken(folder: Path, wanted: Training) -> None:
+    if wanted.resume or wanted.overwrite:
+        return
+    if (folder / MANIFEST).exists():
+        raise UsageError(
+            f"{folder} already holds a model: choose another folder, or --overwrite it"
+        )
+    if (folder / "training" / "checkpoint.safetensors").exists():
+        raise UsageError(
+            f"{folder} holds an unfinished training: go on with --resume, or --overwrite it"
+        )
+
+
+def _run(
+    dataset: Dataset,
+    images: Images,
+    parts: Parts,
+    folder: Path,
+    wanted: Training,
+    report: Callable[[Progress], None],
+) -> Run:
+    names = json.dumps([images.ids[i] for i in (*parts.train, *parts.tune)])
+    return Run(
+        seed=wanted.seed,
+        tune=images.subset(parts.tune),
+        images=hashlib.sha256(names.encode()).hexdigest(),
+        folder=folder / "training",
+        resume=wanted.resume,
+        report=report,
+        device=wanted.device,
+    )
+
+
+def _calibrate(detector: Detector, held: Images, parts: Parts, wanted: Training) -> Calibration:
+    scores = [
+        found.score for found in scored(detector, held, wanted.seed, wanted.batch, wanted.device)
+    ]
+    return calibrate(scores, wanted.level, wanted.unsure_level, parts.approximate)
+
+
+def _about(
+    dataset: Dataset,
+    detector: Detector,
+    images: Images,
+    wanted: Training,
+    spent: tuple[float, float],
+) -> dict[str, Any]:
+    return {
+        "name": f"{wanted.detector}-{dataset.name}",
+        "advrad": __version__,
+        "data": dataset.name,
+        "layout": dataset.layout,
+        "split_seed": dataset.split_seed,
+        "seed": wanted.seed,
+        "skipped": [[str(path), why] for path, why in images.skipped],
+        "settings": detector.resolved(),
+        "chosen": detector.chosen(),
+        "cost": detector.cost(),
+        "training": {"seconds": spent[0], "cpu_seconds": spent[1]},
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs: processor, cores used, torch."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,100 @@
+"""From an image and its reconstruction to a map of errors, and from the map to a score.
+
+The paper's error is squared, averaged over channels, taken at four scales and smoothed; its score
+is the largest absolute deviation from what good images show at the same place. Everything else
+here is a setting of the same two functions: how the deviation is measured, and how much of the map
+enters the score.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SCALES = (1, 2, 4, 8)
+
+
+def window(size: int) -> int:
+    """The side of the mean filter: the odd number nearest to 21 * size / 256 (21 at 256 px)."""
+    return 2 * math.floor(21 * size / 256 / 2) + 1
+
+
+def multiscale_error(x: Tensor, y: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
+    """Mean over scales of the squared error, averaged over channels: (B, C, H, W) -> (B, H, W).
+
+    At scale 1 / l both images are reduced by l (antialiased bilinear), the squared difference is
+    averaged over channels and enlarged again (bilinear). Both steps are linear or per pixel, so
+    the difference is reduced once.
+    """
+    return torch.stack([scale_error(x - y, scale) for scale in scales]).mean(0)
+
+
+def scale_error(gap: Tensor, scale: int) -> Tensor:
+    """The squared gap at scale 1 / `scale`, (B, C, H, W) -> (B, H, W)."""
+    error = reduce(gap, scale).square().mean(1, keepdim=True)
+    return enlarge(error, gap.shape[-2:])[:, 0]
+
+
+def reduce(x: Tensor, scale: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, H / scale, W / scale), antialiased bilinear."""
+    if scale == 1:
+        return x
+    side = [max(1, length // scale) for length in x.shape[-2:]]
+    return F.interpolate(x, side, mode="bilinear", antialias=True)
+
+
+def enlarge(x: Tensor, side: Sequence[int]) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W), bilinear."""
+    return F.interpolate(x, list(side), mode="bilinear")
+
+
+def mean_filter(error: Tensor, side: int) -> Tensor:
+    """Averages over a square of odd side, zeros outside: (B, H, W) -> (B, H, W)."""
+    if side % 2 == 0:
+        raise ValueError(f"a mean filter of side {side}: expected an odd number")
+    return F.avg_pool2d(error[:, None], side, stride=1, padding=side // 2)[:, 0]
+
+
+Verdict = tuple[Tensor, Tensor]  # score (B,), map (B, H, W)
+
+
+class Score(NamedTuple):
+    """How an anomaly is measured.
+
+    Arguments:
+        views: what of the gap between an image and its reconstruction is looked at,
+            (B, C, H, W) -> (B, V, H, W); averaged over draws, joined over depths.
+        judge: what is made of it, given its mean and standard deviation over good images,
+            (B, K, H, W), (K, H, W), (K, H, W) -> the score (B,) and its map (B, H, W).
+    """
+
+    views: Callable[[Tensor], Tensor]
+    judge: Callable[[Tensor, Tensor, Tensor], Verdict]
+
+
+def filtered(gap: Tensor) -> Tensor:
+    """The paper's view: the multiscale error under the mean filter, (B, 1, H, W)."""
+    error = multiscale_error(gap, torch.zeros_like(gap))
+    return mean_filter(error, window(gap.shape[-1]))[:, None]
+
+
+def absolute(error: Tensor, typical: Tensor, spread: Tensor) -> Verdict:
+    """A(x) = max over pixels of |error - typical| (AdvRAD, 2024, Section 4)."""
+    deviation = (error - typical).abs().mean(1)
+    return deviation.flatten(1).amax(1), deviation
+
+
+def normalised(error: Tensor, typical: Tensor, spread: Tensor) -> Verdict:
+    """The same in units of what good images vary by at the same place."""
+    floor = 0.1 * spread.mean((-2, -1), keepdim=True) + 1e-8
+    deviation = ((error - typical).abs() / (spread + floor)).mean(1)
+    return deviation.flatten(1).amax(1), deviation
+
+
+SCORES: dict[str, Score] = {
+    "paper": Score(filtered, absolute),
+    "deviation": Score(filtered, normalised),
+}
