@@ -75,7 +75,10 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def _ratio(values: dict[str, list[float]]) -> float:
     return round(
-        statistics.median(a / b for a, b in zip(values["float32"], values["bfloat16"], strict=True)), 2
+        statistics.median(
+            a / b for a, b in zip(values["float32"], values["bfloat16"], strict=True)
+        ),
+        2,
     )
 
 

@@ -96,10 +96,11 @@ def calibrate(
     level = max(0.05, 1 / (count + 1)) if level is None else level
     wide = min(2 * level, (1 + level) / 2)
     unsure_level = wide if unsure_level is None else unsure_level
+    threshold = conformal(ordered, level)
     if unsure_level < level:
         raise UsageError(f"the level of UNSURE, {unsure_level:g}, is below that of NG, {level:g}")
     return Calibration(
-        threshold=conformal(ordered, level),
+        threshold=threshold,
         unsure=conformal(ordered, unsure_level),
         level=level,
         unsure_level=unsure_level,
@@ -120,8 +121,9 @@ def conformal(ordered: "np.typing.NDArray[np.float32]", level: float) -> float:
     rank = math.ceil((count + 1) * (1 - exact(level)))
     if rank > count:
         raise UsageError(
-            f"a false-alarm level of {level:g} needs at least {needed(level)} held-out good images "
-            f"and there are {count}: give more images, or a level of {1 / (count + 1):.4f} or above"
+            f"a false-alarm level of {level:g} needs at least {needed(level)} held-out good "
+            f"images and there are {count}: give more images, or a level of "
+            f"{1 / (count + 1):.4f} or above"
         )
     return float(np.nextafter(ordered[max(rank, 1) - 1], np.float32(np.inf)))
 

@@ -6,6 +6,7 @@ full disk leaves the old file as it was and says how much was wanted.
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -28,11 +29,10 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+            Path(name).unlink(missing_ok=True)
             raise
 
 
@@ -43,11 +43,11 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Puts `value` at `path` as JSON, atomically; numbers that are not finite become null."""
-    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(plain(value), indent=2) + "\n")
 
 
 def plain(value: Any) -> Any:
-    """The value with tuples as lists, paths as strings, and numbers that are not finite as None."""
+    """The value with tuples as lists, paths as strings, numbers that are not finite as None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -55,6 +55,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def sweep(path: Path) -> None:
+    """Removes what killed writers of `path` left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        left.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -79,7 +79,9 @@ def load(folder: Path) -> Model:
         preprocess = Preprocess.from_dict(store.read_json(files, "preprocess.json"))
         seed = int(store.read_json(files, "secret.json")["seed"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: preprocess.json or secret.json is incomplete ({error})") from error
+        raise ModelError(
+            f"{folder}: preprocess.json or secret.json is incomplete ({error})"
+        ) from error
     return Model(
         detector=detector,
         preprocess=preprocess,
@@ -94,7 +96,9 @@ def card(model: Model) -> str:
     """The model's README: what it is, how it was made, what its verdicts promise."""
     about, size = model.about, model.preprocess.size
     parts = ", ".join(f"{len(ids)} to {part}" for part, ids in model.seen.items())
-    settings = "\n".join(f"| {name} | {value} |" for name, value in about.get("settings", {}).items())
+    settings = "\n".join(
+        f"| {name} | {value} |" for name, value in about.get("settings", {}).items()
+    )
     return f"""# {model.name}
 
 A detector of defects, `{type(model.detector).__name__}`, made by advrad {__version__} from

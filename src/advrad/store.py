@@ -8,7 +8,6 @@ Nothing is ever unpickled.
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ STAGING = ".staging"
 
 def dump(value: Any) -> bytes:
     """A JSON file's bytes."""
-    return (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(plain(value), indent=2) + "\n").encode()
 
 
 def tensors(state: Mapping[str, Tensor]) -> bytes:
@@ -69,7 +68,7 @@ def recover(folder: Path) -> None:
         for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST):
             if not path.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):  # another process moved it
-                    os.replace(path, folder / path.name)
+                    path.replace(folder / path.name)
     shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -103,10 +102,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_bytes())
-        version, files = manifest["format"], manifest["files"]
-        if not isinstance(files, dict):
+        version, files = manifest["format"], manifest.get("files")
+        if version == FORMAT and not isinstance(files, dict):
             raise TypeError("files")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: it is no manifest ({error})") from error
     if version != FORMAT:
         raise ModelError(

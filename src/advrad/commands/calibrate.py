@@ -48,9 +48,7 @@ def calibrate(
 
     old = load_model(model)
     dataset = load(root, layout=layout, category=category, split_seed=split_seed)
-    wanted = Recalibration(
-        level, unsure_level, seed, batch_size, resolve(device), limit, skip_bad
-    )
+    wanted = Recalibration(level, unsure_level, seed, batch_size, resolve(device), limit, skip_bad)
     with stopping("the thresholds are as they were") as check, progress("scoring") as tell:
 
         def report(done: int, total: int) -> None:

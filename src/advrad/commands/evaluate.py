@@ -17,7 +17,6 @@ from .options import (
     Out,
     Root,
     SkipBad,
-    SplitSeed,
     TrainingSeed,
 )
 from .output import print_json

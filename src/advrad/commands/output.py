@@ -1,6 +1,7 @@
 """What the verbs print: one JSON object, or text for people, on standard output."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,19 @@ from ..files import plain
 def print_json(record: Any) -> None:
     """One line of JSON; numbers that are not finite are null, numpy's and torch's are numbers."""
     text = json.dumps(plain(record), default=_unwrapped, ensure_ascii=False, allow_nan=False)
+    if not _printable(text):  # names of files may hold bytes that are no UTF-8
+        text = json.dumps(json.loads(text))
     print(text, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with what standard output cannot hold written out as \\udcff and the like."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _printable(text: str) -> bool:
+    return printable(text) == text
 
 
 def columns(rows: Sequence[Sequence[object]], indent: int = 0) -> str:

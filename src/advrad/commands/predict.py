@@ -11,7 +11,7 @@ import typer
 
 from .device import resolve
 from .options import BatchSize, Debug, Device, Json, Limit, Model, Seed, SkipBad
-from .output import print_json
+from .output import print_json, printable
 from .progress import progress
 
 
@@ -69,8 +69,10 @@ def predict(
     verdicts: set[str] = set()
     show = rows.append if json else WRITERS[format_]()
     with progress("predicting", shown=json) as tell:
-        options = {"seed": seed, "batch": batch_size, "device": place, "skip_bad": skip_bad}
-        for done, (row, anomaly) in enumerate(predict(fitted, files, **options), 1):
+        found = predict(
+            fitted, files, seed=seed, batch=batch_size, device=place, skip_bad=skip_bad
+        )
+        for done, (row, anomaly) in enumerate(found, 1):
             if maps and anomaly is not None:
                 maps.write(Path(row.path), row.sha256 or "", anomaly)
             show(row.as_dict())
@@ -90,7 +92,7 @@ def _text() -> Writer:
     def write(row: dict[str, Any]) -> None:
         score = "-" if row["score"] is None else f"{row['score']:.6g}"
         found = row["error"] or f"score {score:<10} threshold {row['threshold']:.6g}"
-        print(f"{row['verdict']:<6} {row['path']}  {found}", flush=True)
+        print(printable(f"{row['verdict']:<6} {row['path']}  {found}"), flush=True)
 
     return write
 
@@ -102,7 +104,7 @@ def _csv() -> Writer:
         if not writers:
             writers.append(csv.DictWriter(sys.stdout, list(row), lineterminator="\n"))
             writers[0].writeheader()
-        writers[0].writerow(row)
+        writers[0].writerow(row | {"path": printable(row["path"])})
         sys.stdout.flush()
 
     return write

@@ -49,7 +49,9 @@ def restore(files: Mapping[str, bytes]) -> Detector:
     try:
         detector = build(config["detector"], config["params"])
     except (KeyError, TypeError, UsageError, ValueError) as error:
-        raise ModelError(f"the model's config.json names no detector of this advrad: {error}") from error
+        raise ModelError(
+            f"the model's config.json names no detector of this advrad: {error}"
+        ) from error
     state = store.read_tensors(files)
     for name in sorted(state.keys() - detector.state_dict().keys()):
         _register(detector, name, state[name])

@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "widths": (64, 96, 128, 128),
         "blocks": 1,
         "attention": (),
-        "levels": (1, 400),
+        "levels": (1, 900),
         "steps": 1000,
         "batch": 16,
         "rate": 5e-4,
@@ -55,6 +55,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "bfloat16",
     },
 }
+
+TRAINED = (
+    "size",
+    "schedule",
+    "patch",
+    "widths",
+    "blocks",
+    "attention",
+    "levels",
+    "steps",
+    "batch",
+    "rate",
+    "warmup",
+    "decay",
+    "average",
+    "clip",
+    "augment",
+    "precision",
+)  # what the weights depend on; the others can change without training anew
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,9 @@ def _check(settings: Settings) -> None:
     if not settings.widths or min(settings.widths) < 4 or any(w % 2 for w in settings.widths):
         raise UsageError(f"widths={settings.widths}: expected even numbers from 4 on, one a level")
     if len(settings.levels) != 2 or not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
-        raise UsageError(f"levels={settings.levels}: expected two numbers, 1 <= low <= high <= 1000")
+        raise UsageError(
+            f"levels={settings.levels}: expected two numbers, 1 <= low <= high <= 1000"
+        )
     _at_least("rate", settings.rate, 0)
     _check_size(settings)
     _check_depth(settings)

@@ -25,8 +25,8 @@ from ..images import resize, to_channels
 from ..noise import Noise, PerImage, fresh, redraw
 from ..tune import Choice, Score, choose
 from ._log import TrainingLog
-from ._settings import Settings, resolve
-from .base import Anomaly, Detector, Images, Progress, Run
+from ._settings import TRAINED, Settings, resolve
+from .base import PLAIN, Anomaly, Detector, Images, Progress, Run
 
 DEPTHS = (25, 50, 100, 200, 300)
 STEP = 16  # images at once while good images are measured
@@ -92,10 +92,11 @@ class AdvRAD(Detector):
         self.settings: Settings = resolve(preset, given)
         self.denoiser = self._denoiser()
         self.choice: Choice | None = None
+        self.spent: dict[str, float] = {}
         for name in ("typical", "spread", "taken"):
             self.register_buffer(name, None)
 
-    def fit(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+    def fit(self, images: Images, run: Run = PLAIN) -> Self:
         """Trains the denoiser, chooses the depth where none is given, and measures good images.
 
         Without `run.tune` a depth that is not given becomes 100, the paper's.
@@ -112,7 +113,7 @@ class AdvRAD(Detector):
                 self._choose_depth(images, run)
         return self.measure(images, run)
 
-    def measure(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+    def measure(self, images: Images, run: Run = PLAIN) -> Self:
         """What good images show under the present settings, without any training."""
         with torch.no_grad():
             self.typical, self.spread = self._statistics(images, self.depths, run, len(images))
@@ -152,6 +153,9 @@ class AdvRAD(Detector):
     def draws_taken(self) -> int:
         return self.settings.draws
 
+    def cost(self) -> dict[str, Any]:
+        return super().cost() | self.spent
+
     def resolved(self) -> dict[str, Any]:
         return asdict(self.settings) | {
             "preset": self.preset,
@@ -174,7 +178,6 @@ class AdvRAD(Detector):
         sides = [s.size // s.patch // 2**level for level in range(len(s.widths))]
         attention = [sides.index(side) for side in s.attention]
         network = UNet(self.channels, s.widths, s.blocks, attention, s.patch)
-        network = network.to(memory_format=torch.channels_last)
         return EpsDenoiser(network, SCHEDULES[s.schedule](), s.precision)
 
     def _rebuild(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
@@ -200,6 +203,7 @@ class AdvRAD(Detector):
             for step in steps:
                 log.add(step)
                 run.report(Progress("training", step.number, s.steps, step.loss))
+        self.spent = log.spent()
 
     def _checkpoint(self, run: Run) -> Checkpoint | None:
         if run.folder is None:
@@ -207,10 +211,9 @@ class AdvRAD(Detector):
         path = run.folder / "checkpoint.safetensors"
         if not run.resume:
             path.unlink(missing_ok=True)
-        trained = asdict(self.settings) | {"channels": self.channels}
-        for name in ("depth", "shots", "draws", "score"):
-            del trained[name]
-        return Checkpoint(path, json.dumps(trained | {"seed": run.seed, "images": run.images}))
+        signature = {name: getattr(self.settings, name) for name in TRAINED}
+        signature |= {"channels": self.channels, "seed": run.seed, "images": run.images}
+        return Checkpoint(path, json.dumps(signature))
 
     def _choose_depth(self, images: Images, run: Run) -> None:
         """Takes the depth that best tells injected defects on `run.tune`, 100 without any."""

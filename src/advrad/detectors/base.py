@@ -19,8 +19,7 @@ from .. import store
 from ..diffusion.batches import Images
 from ..noise import Noise, fresh
 
-
-__all__ = ["Anomaly", "Detector", "Images", "Progress", "Run"]
+__all__ = ["PLAIN", "Anomaly", "Detector", "Images", "Progress", "Run"]
 
 
 class Anomaly(NamedTuple):
@@ -31,7 +30,7 @@ class Anomaly(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a fit has come: what it does, how many steps of how many, the loss if there is one."""
+    """How far a fit has come: what it does, how many steps of how many, the loss if any."""
 
     stage: str
     done: int
@@ -62,6 +61,9 @@ class Run:
     device: str = "cpu"
 
 
+PLAIN = Run()
+
+
 class Detector(nn.Module, abc.ABC):
     """An anomaly detector for images in [0, 1], with shape (B, C, H, W).
 
@@ -72,7 +74,7 @@ class Detector(nn.Module, abc.ABC):
     channels: int
 
     @abc.abstractmethod
-    def fit(self, images: Images, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+    def fit(self, images: Images, run: Run = PLAIN) -> Self:
         """Learns what good images look like. A second call forgets the first."""
 
     @abc.abstractmethod
@@ -109,7 +111,7 @@ class Detector(nn.Module, abc.ABC):
         return self.params
 
     def chosen(self) -> list[dict[str, Any]]:
-        """The settings that `fit` chose without test labels: name, value, table of what was tried."""
+        """What `fit` chose without test labels: name, value, table of what was tried."""
         return []
 
     def cost(self) -> dict[str, Any]:

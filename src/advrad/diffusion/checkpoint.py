@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..files import write_bytes
+from ..files import sweep, write_bytes
 from .ema import Average
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -65,6 +65,7 @@ class Checkpoint:
         self, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
     ) -> int:
         """Loads the state, where there is one, and returns the number of its last update, or 0."""
+        sweep(self.path)
         if not self.path.exists():
             self.restored(0)
             return 0
@@ -86,8 +87,8 @@ class Checkpoint:
 
     def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
         try:
-            with safe_open(self.path, "pt") as file:  # type: ignore[no-untyped-call]
-                return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            with safe_open(self.path, "pt") as file:
+                return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{self.path} cannot be read as a checkpoint ({error}): remove it to start anew"

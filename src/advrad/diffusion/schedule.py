@@ -35,7 +35,7 @@ class Schedule(abc.ABC):
         return float(self.alpha_bars[t])
 
     def at(self, t: Tensor, like: Tensor) -> Tensor:
-        """alpha_bar of each image's own level: (B,) integers -> (B, 1, 1, 1) as `like`, float32+."""
+        """alpha_bar of each image's own level: (B,) integers -> (B, 1, 1, 1) as `like`."""
         return self.alpha_bars[t.cpu()].to(like)[:, None, None, None]
 
     def sigma(self, t: int) -> float:

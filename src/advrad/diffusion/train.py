@@ -7,7 +7,7 @@ a training that resumes from a checkpoint is the training that was never interru
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ def train(
     loss: Callable[[int], Tensor],
     recipe: Recipe,
     checkpoint: Checkpoint | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Updates the module and yields after each step; ends with the averaged weights in it.
 
     Arguments:

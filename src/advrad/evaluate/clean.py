@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import metrics
+from ..calibrate import NG, OK, UNSURE
 from ..data import Dataset, Images, limit
 from ..errors import DataError
 from ..files import plain
@@ -43,7 +44,7 @@ def evaluate(
     model: Model,
     dataset: Dataset,
     out: Path | None = None,
-    wanted: Evaluation = Evaluation(),  # noqa: B008 (frozen)
+    wanted: Evaluation = Evaluation(),
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """The clean figures on the test split; with `out` also rows, maps and resumption.
@@ -78,6 +79,9 @@ def evaluate(
         "skipped": [[str(path), why] for path, why in images.skipped],
         "settings": settings,
     }
+    if seconds is None:
+        timed = "all rows are from an earlier run, so no time"
+        result["why"] = "; ".join(filter(None, [result["why"], timed]))
     rows.finish(result)
     return result
 
@@ -165,11 +169,25 @@ def _figures(rows: list[Row], threshold: float, pixel: PixelMetrics) -> dict[str
         "pro": pro and pro.value,
         "miss_rate": miss and miss.value,
         "false_alarm_rate": alarm and alarm.value,
+        "verdicts": {
+            part: {
+                verdict: sum(row["verdict"] == verdict for row in rows if row["defect"] is defect)
+                for verdict in (OK, UNSURE, NG)
+            }
+            for part, defect in (("good", False), ("defect", True))
+        },
         "beside": {
-            name: {"image_auroc": metrics.auroc([row["beside"][name] for row in rows], labels)}
+            name: _area([row["beside"][name] for row in rows], labels)
             for name in (rows[0]["beside"] if rows else {})
         },
         "why": _why(labels, area is None),
+    }
+
+
+def _area(scores: list[float], labels: NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        "image_auroc": metrics.auroc(scores, labels),
+        "image_auroc_ci": metrics.interval(metrics.auroc, scores, labels),
     }
 
 

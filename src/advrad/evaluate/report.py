@@ -174,7 +174,7 @@ def _visible(character: str) -> str:
 def _cell(value: Cell) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<span title="not available">n/a</span>'
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:#.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

@@ -49,7 +49,7 @@ class Rows:
             content = io.BytesIO()
             np.save(content, anomaly.float().numpy())
             write_bytes(self._map_path(row["index"]), content.getvalue())
-        line = json.dumps(plain(row), ensure_ascii=False) + "\n"
+        line = json.dumps(plain(row)) + "\n"
         with full_disk_told(self.folder / ROWS, len(line)), (self.folder / ROWS).open("a") as file:
             file.write(line)
 
@@ -67,7 +67,7 @@ class Rows:
         if self.folder is None:
             return
         ordered = [plain(self.rows[index]) for index in sorted(self.rows)]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
+        lines = "".join(json.dumps(row) + "\n" for row in ordered)
         write_bytes(self.folder / ROWS, lines.encode())
         write_json(self.folder / RESULT, result)
         shutil.rmtree(self.folder / MAPS, ignore_errors=True)
@@ -83,7 +83,7 @@ class Rows:
             except ValueError:
                 break
             self.rows[row["index"]] = row
-        lines = (json.dumps(plain(row), ensure_ascii=False) + "\n" for row in self.rows.values())
+        lines = (json.dumps(plain(row)) + "\n" for row in self.rows.values())
         write_bytes(path, "".join(lines).encode())
 
     @staticmethod

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ class Named(Protocol):
     def __getitem__(self, index: int, /) -> Tensor: ...
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True)
+class Scored:
     """One image's result: its place, sha256, score, map (H, W), and other scores by name."""
 
     index: int

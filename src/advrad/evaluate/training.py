@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import logging
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from .. import __version__
 from ..calibrate import Calibration, calibrate
 from ..data import Dataset, Images, Parts, divide, split_record
 from ..detectors import Detector, Progress, Run, build
-from ..errors import DataError, UsageError
+from ..errors import DataError, ImageError, UsageError
 from ..files import write_json
 from ..images import Preprocess, dimensions
-from ..model import Model
+from ..model import Model, Seen
 from ..store import MANIFEST
 from .scores import scored
 
@@ -55,7 +56,7 @@ class Training:
 def train(
     dataset: Dataset,
     folder: Path,
-    wanted: Training = Training(),  # noqa: B008 (frozen)
+    wanted: Training = Training(),
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Model:
     """Learns from the data set's good training images, calibrates on others, saves the model.
@@ -73,38 +74,65 @@ def train(
     preprocess = Preprocess(detector.input_size, detector.channels)
     images = Images(items, preprocess, wanted.skip_bad)
     parts = divide(len(images), dataset.split_seed)
+    calibrate(range(len(parts.calibrate)), wanted.level, wanted.unsure_level)  # refuses in time
+    _announce(detector, images, parts)
     run = _run(dataset, images, parts, folder, wanted, report)
     write_json(folder / "training" / "split.json", split_record(dataset))
     detector.fit(images.subset(parts.train), run)
     spent = time.monotonic() - started[0], time.process_time() - started[1]
-    calibration = _calibrate(detector, images.subset(parts.calibrate), parts, wanted)
     seen = {
         part: tuple(images.ids[i] for i in getattr(parts, part))
         for part in ("train", "tune", "calibrate")
     }
+    approximate = not learnt(seen, detector.chosen()).isdisjoint(seen["calibrate"])
+    calibration = _calibrate(detector, images.subset(parts.calibrate), approximate, wanted)
     about = _about(dataset, detector, images, wanted, spent)
     model = Model(detector.eval().requires_grad_(False), preprocess, calibration, seen, about)
     model.save(folder)
     return model
 
 
+def learnt(seen: Seen, chosen: Sequence[Any]) -> set[str]:
+    """The images that a model has learnt from: those that trained it or chose a setting."""
+    return {*seen.get("train", ()), *(seen.get("tune", ()) if chosen else ())}
+
+
 def channels_of(dataset: Dataset) -> int:
-    """1 where every training image is grey, else 3."""
-    grey = all(dimensions(item.path)[2] in GREY for item in dataset.train)
-    return 1 if grey else 3
+    """1 where every training image that can be read is grey, else 3."""
+    return 1 if all(_mode(item.path) in GREY for item in dataset.train) else 3
+
+
+def _mode(path: Path) -> str:
+    """Pillow's name of the image's pixels; an unreadable one, met again later, counts as grey."""
+    try:
+        return dimensions(path)[2]
+    except ImageError:
+        return "L"
 
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 
-def resolution_note(size: int, dataset: Dataset) -> str:
-    """What the chosen size leaves of a small defect."""
-    width, height, _ = dimensions(dataset.train[0].path)
+def resolution_note(size: int, path: Path) -> str:
+    """What the chosen size leaves of a small defect in an image such as that at `path`."""
+    width, height, _ = dimensions(path)
     return (
-        f"images of {width} x {height} px are seen at {size} x {size}: a defect 1 % as long as the "
-        f"image's side keeps {size / 100:.1f} px, one of 1 % of its area "
+        f"images of {width} x {height} px are seen at {size} x {size}: a defect 1 % as long as "
+        f"the image's side keeps {size / 100:.1f} px, one of 1 % of its area "
         f"{size / 10:.0f} x {size / 10:.0f} px"
     )
+
+
+def _announce(detector: Detector, images: Images, parts: Parts) -> None:
+    """Tells, before the long part begins, what will be learnt from what."""
+    tell = logging.getLogger("advrad").info
+    tell(resolution_note(detector.input_size, images.items[0].path))
+    left_out = f"; {len(images.skipped)} unreadable ones left out" if images.skipped else ""
+    held = f"{len(parts.calibrate)} tune and calibrate"
+    if parts.tune != parts.calibrate:
+        held = f"{len(parts.tune)} tune, {len(parts.calibrate)} calibrate"
+    tell(f"{len(images)} good images: {len(parts.train)} train, {held}{left_out}")
+    tell(f"{type(detector).__name__} with {detector.cost()['parameters']:,} parameters")
 
 
 def _refuse_taken(folder: Path, wanted: Training) -> None:
@@ -140,11 +168,13 @@ def _run(
     )
 
 
-def _calibrate(detector: Detector, held: Images, parts: Parts, wanted: Training) -> Calibration:
+def _calibrate(
+    detector: Detector, held: Images, approximate: bool, wanted: Training
+) -> Calibration:
     scores = [
         found.score for found in scored(detector, held, wanted.seed, wanted.batch, wanted.device)
     ]
-    return calibrate(scores, wanted.level, wanted.unsure_level, parts.approximate)
+    return calibrate(scores, wanted.level, wanted.unsure_level, approximate)
 
 
 def _about(

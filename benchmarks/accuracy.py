@@ -1,0 +1,141 @@
+"""Image AUROC of AdvRAD as it comes, the paper's exact score beside it, and what the choices cost.
+
+    python benchmarks/accuracy.py elpv-mono --seeds 0 1 2
+    python benchmarks/accuracy.py brick elpv-poly weave speckle ridges
+
+Every data set and seed is trained by `advrad.train` (preset fast, nothing set), kept under
+runs/accuracy/ and resumed when it was interrupted. From the one denoiser, without training anew:
+
+- the model as it is, and in float32;
+- the paper's exact score, one draw, at depth 100;
+- with the labels of the test images, for this table alone: every depth of the ladder, so that
+  what the choice without labels costs can be said.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import keep, load_average
+
+from advrad.data import Dataset, Images, load, textures
+from advrad.detectors import AdvRAD, Progress, Run
+from advrad.detectors.advrad import DEPTHS
+from advrad.evaluate import Training, evaluate, scored, train
+from advrad.metrics import auroc
+from advrad.model import Model
+from advrad.model import load as load_model
+
+RUNS = Path("runs/accuracy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--labelled", action="store_true", help="the ladder of depths too")
+    parser.add_argument("--train", action="store_true", help="train only, measure nothing yet")
+    wanted = parser.parse_args()
+    for name in wanted.data:
+        for seed in wanted.seeds:
+            _model(name, seed)
+        if wanted.train:
+            continue
+        rows = [_one(name, seed, wanted.labelled) for seed in wanted.seeds]
+        keep(f"accuracy-{name}", _summary(rows) | {"runs": rows})
+
+
+def _dataset(name: str) -> Dataset:
+    if name not in textures.ALL:
+        return load(name)
+    folder = RUNS / "textures" / name
+    if not folder.exists():
+        textures.write(name, folder)
+    return load(str(folder))
+
+
+def _model(name: str, seed: int) -> Model:
+    """Trained, or what an earlier run trained."""
+    folder = RUNS / name / str(seed)
+    if (folder / "manifest.json").exists():
+        return load_model(folder)
+    asked = Training(seed=seed, resume=True)
+    return train(_dataset(name), folder, asked, _Printed(f"{name} {seed}"))
+
+
+def _one(name: str, seed: int, labelled: bool) -> dict[str, Any]:
+    data, model = _dataset(name), _model(name, seed)
+    result = evaluate(model, data)
+    assert isinstance(model.detector, AdvRAD)
+    found = {
+        "data": name,
+        "seed": seed,
+        **{key: result[key] for key in FIGURES},
+        "choice": model.detector.resolved(),
+        "cost": model.about["cost"],
+        "steps": model.detector.settings.steps,
+        "parts": {part: len(ids) for part, ids in model.seen.items()},
+        "image_auroc_float32": _variant(model, data, precision="float32"),
+        "image_auroc_paper_depth_100": _variant(model, data, score="paper", depth=100, draws=1),
+        "load_average": load_average(),
+    }
+    if labelled:
+        found["image_auroc_by_depth"] = {
+            str(depth): _variant(model, data, depth=depth) for depth in DEPTHS
+        }
+    return found
+
+
+FIGURES = (
+    "image_auroc",
+    "image_auroc_ci",
+    "pixel_auroc",
+    "pro",
+    "miss_rate",
+    "false_alarm_rate",
+    "seconds_per_image",
+    "images",
+)
+
+
+def _variant(model: Model, data: Dataset, **settings: Any) -> float | None:
+    """Image AUROC of the same denoiser under other settings, measured on the same good images."""
+    assert isinstance(model.detector, AdvRAD)
+    good = Images([item for item in data.train if not item.defect], model.preprocess)
+    seen = set(model.seen["train"])
+    good = good.subset([i for i in range(len(good)) if good.ids[i] in seen])
+    detector = model.detector.variant(**settings)
+    detector.measure(good, Run(seed=model.about["seed"]))
+    test = Images(data.test, model.preprocess)
+    return auroc([found.score for found in scored(detector, test)], test.labels)
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    names = ("image_auroc", "image_auroc_float32", "image_auroc_paper_depth_100", "pixel_auroc")
+    summary: dict[str, Any] = {}
+    for name in names:
+        values = [row[name] for row in rows if row[name] is not None]
+        if values:
+            summary[name] = {
+                "mean": statistics.mean(values),
+                "sd": statistics.stdev(values) if len(values) > 1 else None,
+            }
+    return summary
+
+
+class _Printed:
+    """A line every hundred steps."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.done % 100 == 0:
+            print(self.name, *progress, flush=True)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
