@@ -3,8 +3,9 @@
     python benchmarks/accuracy.py elpv-mono --seeds 0 1 2
     python benchmarks/accuracy.py brick elpv-poly weave speckle ridges
 
-Every data set and seed is trained by `advrad.train` (preset fast, nothing set), kept under
-runs/accuracy/ and resumed when it was interrupted. From the one denoiser, without training anew:
+Every data set and seed is trained by `advrad.train` (preset fast, nothing set but --steps), kept
+under runs/accuracy/ and resumed when it was interrupted. From the one denoiser, without training
+anew:
 
 - the model as it is, and in float32;
 - the paper's exact score, one draw, at depth 100;
@@ -28,6 +29,7 @@ from advrad.metrics import auroc
 from advrad.model import Model
 from advrad.model import load as load_model
 
+PAPER: dict[str, Any] = {"score": "paper", "top": 0.0, "draws": 1}
 RUNS = Path("runs/accuracy")
 
 
@@ -35,15 +37,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--labelled", action="store_true", help="the ladder of depths too")
+    parser.add_argument(
+        "--labelled", action="store_true", help="the ladder of depths too, for the first seed"
+    )
     parser.add_argument("--train", action="store_true", help="train only, measure nothing yet")
+    parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
     wanted = parser.parse_args()
     for name in wanted.data:
         for seed in wanted.seeds:
-            _model(name, seed)
+            _model(name, seed, wanted.steps)
         if wanted.train:
             continue
-        rows = [_one(name, seed, wanted.labelled) for seed in wanted.seeds]
+        rows = [_one(name, seed, wanted) for seed in wanted.seeds]
         keep(f"accuracy-{name}", _summary(rows) | {"runs": rows})
 
 
@@ -56,17 +61,17 @@ def _dataset(name: str) -> Dataset:
     return load(str(folder))
 
 
-def _model(name: str, seed: int) -> Model:
+def _model(name: str, seed: int, steps: int | None) -> Model:
     """Trained, or what an earlier run trained."""
     folder = RUNS / name / str(seed)
     if (folder / "manifest.json").exists():
         return load_model(folder)
-    asked = Training(seed=seed, resume=True)
+    asked = Training(settings={"steps": steps} if steps else {}, seed=seed, resume=True)
     return train(_dataset(name), folder, asked, _Printed(f"{name} {seed}"))
 
 
-def _one(name: str, seed: int, labelled: bool) -> dict[str, Any]:
-    data, model = _dataset(name), _model(name, seed)
+def _one(name: str, seed: int, wanted: argparse.Namespace) -> dict[str, Any]:
+    data, model = _dataset(name), _model(name, seed, wanted.steps)
     result = evaluate(model, data)
     assert isinstance(model.detector, AdvRAD)
     found = {
@@ -78,10 +83,12 @@ def _one(name: str, seed: int, labelled: bool) -> dict[str, Any]:
         "steps": model.detector.settings.steps,
         "parts": {part: len(ids) for part, ids in model.seen.items()},
         "image_auroc_float32": _variant(model, data, precision="float32"),
-        "image_auroc_paper_depth_100": _variant(model, data, score="paper", depth=100, draws=1),
+        "image_auroc_paper_depth_100": _variant(
+            model, data, score="paper", top=0.0, depth=100, draws=1
+        ),
         "load_average": load_average(),
     }
-    if labelled:
+    if wanted.labelled and seed == wanted.seeds[0]:
         found["image_auroc_by_depth"] = {
             str(depth): _variant(model, data, depth=depth) for depth in DEPTHS
         }

@@ -78,15 +78,16 @@ def load(folder: Path) -> Model:
     try:
         preprocess = Preprocess.from_dict(store.read_json(files, "preprocess.json"))
         seed = int(store.read_json(files, "secret.json")["seed"])
+        seen = {part: tuple(ids) for part, ids in store.read_json(files, "seen.json").items()}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder}: preprocess.json or secret.json is incomplete ({error})"
+            f"{folder}: preprocess.json, secret.json or seen.json is incomplete ({error})"
         ) from error
     return Model(
         detector=detector,
         preprocess=preprocess,
         calibration=Calibration.from_dict(store.read_json(files, "calibration.json")),
-        seen={part: tuple(ids) for part, ids in store.read_json(files, "seen.json").items()},
+        seen=seen,
         about=store.read_json(files, "about.json"),
         secret=seed,
     )

@@ -58,7 +58,7 @@ def mean_filter(error: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(error[:, None], side, stride=1, padding=side // 2)[:, 0]
 
 
-Verdict = tuple[Tensor, Tensor]  # score (B,), map (B, H, W)
+FLOOR = 0.1  # of the mean spread, below which no place is taken to be better known
 
 
 class Score(NamedTuple):
@@ -67,12 +67,12 @@ class Score(NamedTuple):
     Arguments:
         views: what of the gap between an image and its reconstruction is looked at,
             (B, C, H, W) -> (B, V, H, W); averaged over draws, joined over depths.
-        judge: what is made of it, given its mean and standard deviation over good images,
-            (B, K, H, W), (K, H, W), (K, H, W) -> the score (B,) and its map (B, H, W).
+        judge: the map made of it, given its mean and standard deviation over good images,
+            (B, K, H, W), (K, H, W), (K, H, W) -> (B, H, W).
     """
 
     views: Callable[[Tensor], Tensor]
-    judge: Callable[[Tensor, Tensor, Tensor], Verdict]
+    judge: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def filtered(gap: Tensor) -> Tensor:
@@ -81,20 +81,36 @@ def filtered(gap: Tensor) -> Tensor:
     return mean_filter(error, window(gap.shape[-1]))[:, None]
 
 
-def absolute(error: Tensor, typical: Tensor, spread: Tensor) -> Verdict:
-    """A(x) = max over pixels of |error - typical| (AdvRAD, 2024, Section 4)."""
-    deviation = (error - typical).abs().mean(1)
-    return deviation.flatten(1).amax(1), deviation
+def signed(gap: Tensor) -> Tensor:
+    """The gap itself at the scales 1/8 and 1/16, mean over channels, (B, 2, H, W).
+
+    It keeps whether a place is too dark or too bright, which a squared error forgets, and it
+    averages the noise out.
+    """
+    mean = gap.mean(1, keepdim=True)
+    return torch.cat([enlarge(reduce(mean, scale), gap.shape[-2:]) for scale in (8, 16)], 1)
 
 
-def normalised(error: Tensor, typical: Tensor, spread: Tensor) -> Verdict:
-    """The same in units of what good images vary by at the same place."""
-    floor = 0.1 * spread.mean((-2, -1), keepdim=True) + 1e-8
-    deviation = ((error - typical).abs() / (spread + floor)).mean(1)
-    return deviation.flatten(1).amax(1), deviation
+def absolute(error: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
+    """|error - typical|, the paper's deviation (AdvRAD, 2024, Section 4); mean over K."""
+    return (error - typical).abs().mean(1)
+
+
+def normalised(error: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
+    """The same in units of what good images vary by at the same place; mean over K."""
+    floor = FLOOR * spread.mean((-2, -1), keepdim=True) + 1e-8
+    return ((error - typical).abs() / (spread + floor)).mean(1)
+
+
+def aggregate(deviation: Tensor, top: float = 0.0) -> Tensor:
+    """The mean of the largest share `top` of a map, its maximum at 0: (B, H, W) -> (B,)."""
+    flat = deviation.flatten(1)
+    count = max(1, round(top * flat.shape[1]))
+    return flat.topk(count, dim=1).values.mean(1)
 
 
 SCORES: dict[str, Score] = {
     "paper": Score(filtered, absolute),
     "deviation": Score(filtered, normalised),
+    "signed": Score(signed, normalised),
 }

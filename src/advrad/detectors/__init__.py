@@ -48,7 +48,7 @@ def restore(files: Mapping[str, bytes]) -> Detector:
     config = store.read_json(files, "config.json")
     try:
         detector = build(config["detector"], config["params"])
-    except (KeyError, TypeError, UsageError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, UsageError, ValueError) as error:
         raise ModelError(
             f"the model's config.json names no detector of this advrad: {error}"
         ) from error

@@ -16,6 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shots": 1,
         "draws": 1,
         "score": "paper",
+        "top": 0.0,
         "schedule": "linear",
         "patch": 1,
         "widths": (128, 128, 256, 256, 512, 512),
@@ -38,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shots": 1,
         "draws": 4,
         "score": "deviation",
+        "top": 0.01,
         "schedule": "linear",
         "patch": 2,
         "widths": (64, 96, 128, 128),
@@ -55,6 +57,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "bfloat16",
     },
 }
+
+DEPTHS = (25, 50, 100, 200, 300)  # the ladder from which a depth that is not given is chosen
 
 TRAINED = (
     "size",
@@ -85,6 +89,7 @@ class Settings:
     shots: int
     draws: int
     score: str
+    top: float
     schedule: str
     patch: int
     widths: tuple[int, ...]
@@ -102,12 +107,19 @@ class Settings:
     precision: str
 
 
+def ladder(settings: Settings) -> list[int]:
+    """The depths to choose from: those that the training covers and the shots allow."""
+    low, high = settings.levels
+    return [depth for depth in DEPTHS if max(low, settings.shots) <= depth <= high]
+
+
 def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
     """The preset's values with those that are given and not None in their place.
 
     Raises UsageError for a value that is not possible, with the range that is.
     """
     _one_of("preset", preset, PRESETS)
+    _one_of("channels", given.get("channels", 3), (1, 3))
     known = {field.name for field in fields(Settings)}
     values = PRESETS[preset] | {
         name: tuple(value) if isinstance(value, list) else value
@@ -135,7 +147,14 @@ def _check(settings: Settings) -> None:
         raise UsageError(
             f"levels={settings.levels}: expected two numbers, 1 <= low <= high <= 1000"
         )
-    _at_least("rate", settings.rate, 0)
+    for name in ("rate", "warmup", "clip"):
+        _at_least(name, getattr(settings, name), 0)
+    if not 0 <= settings.top <= 1:
+        raise UsageError(f"top={settings.top}: expected a share between 0 and 1")
+    if not 0 <= settings.average < 1:
+        raise UsageError(
+            f"average={settings.average}: expected a share from 0 up to, not including, 1"
+        )
     _check_size(settings)
     _check_depth(settings)
 
@@ -153,6 +172,13 @@ def _check_size(settings: Settings) -> None:
 
 
 def _check_depth(settings: Settings) -> None:
+    if settings.depth == ():
+        raise UsageError("depth=[]: expected one depth or more, or none to have it chosen")
+    if settings.depth is None and not ladder(settings):
+        raise UsageError(
+            f"levels={settings.levels} with shots={settings.shots}: none of "
+            f"{', '.join(map(str, DEPTHS))} is among them to be chosen; give a depth"
+        )
     for depth in settings.depth or ():
         if not settings.shots <= depth <= 1000:
             raise UsageError(

@@ -25,10 +25,9 @@ from ..images import resize, to_channels
 from ..noise import Noise, PerImage, fresh, redraw
 from ..tune import Choice, Score, choose
 from ._log import TrainingLog
-from ._settings import TRAINED, Settings, resolve
+from ._settings import DEPTHS, TRAINED, Settings, ladder, resolve
 from .base import PLAIN, Anomaly, Detector, Images, Progress, Run
 
-DEPTHS = (25, 50, 100, 200, 300)
 STEP = 16  # images at once while good images are measured
 
 
@@ -43,7 +42,8 @@ class AdvRAD(Detector):
             good images.
         shots: jumps that lead back; 1 is one-shot, `depth` is full-shot.
         draws: draws of the noise whose errors are averaged.
-        score: a name of `scoring.SCORES`.
+        score: a name of `scoring.SCORES`; `paper` with top 0 and one draw is the paper's.
+        top: the share of the map whose mean is the score; 0 takes its maximum.
         schedule: `linear` or `cosine`.
         patch, widths, blocks: of the U-Net.
         attention: sides in pixels of the levels with attention.
@@ -58,6 +58,7 @@ class AdvRAD(Detector):
     preset: str
     typical: Tensor | None  # (K, H, W), mean error of good images
     spread: Tensor | None  # (K, H, W), its standard deviation over good images
+    papers: Tensor | None  # (H, W), mean of the paper's error of good images, one draw
     taken: Tensor | None  # (D,), the depths that were chosen, where `depth` is None
 
     def __init__(
@@ -69,6 +70,7 @@ class AdvRAD(Detector):
         shots: int | None = None,
         draws: int | None = None,
         score: str | None = None,
+        top: float | None = None,
         schedule: str | None = None,
         patch: int | None = None,
         widths: Sequence[int] | None = None,
@@ -93,7 +95,7 @@ class AdvRAD(Detector):
         self.denoiser = self._denoiser()
         self.choice: Choice | None = None
         self.spent: dict[str, float] = {}
-        for name in ("typical", "spread", "taken"):
+        for name in ("typical", "spread", "papers", "taken"):
             self.register_buffer(name, None)
 
     def fit(self, images: Images, run: Run = PLAIN) -> Self:
@@ -104,7 +106,7 @@ class AdvRAD(Detector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             self.denoiser = self._denoiser().to(run.device)
-        self.typical = self.spread = self.taken = self.choice = None
+        self.typical = self.spread = self.papers = self.taken = self.choice = None
         self.train()
         self._learn(images, run)
         self.eval()
@@ -116,7 +118,8 @@ class AdvRAD(Detector):
     def measure(self, images: Images, run: Run = PLAIN) -> Self:
         """What good images show under the present settings, without any training."""
         with torch.no_grad():
-            self.typical, self.spread = self._statistics(images, self.depths, run, len(images))
+            found = self._statistics(images, self.depths, run, len(images))
+        self.typical, self.spread, self.papers = found
         return self
 
     def variant(self, **settings: Any) -> "AdvRAD":
@@ -132,13 +135,25 @@ class AdvRAD(Detector):
         """
         if self.typical is None or self.spread is None:
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
+        return self._judged(x, noise, draws or self.settings.draws)[0]
+
+    def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:
+        """The anomaly and, beside it, the paper's exact score of the first draw."""
+        anomaly, paper = self._judged(x, noise, self.settings.draws)
+        return anomaly, {"paper": paper}
+
+    def _judged(self, x: Tensor, noise: Noise, draws: int) -> tuple[Anomaly, Tensor]:
+        """The anomaly, and the paper's exact score of the first draw at the first depth, (B,)."""
+        if self.typical is None or self.spread is None or self.papers is None:
+            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
         fitted = resize(to_channels(x, self.channels), self.input_size)
-        error = self._error(fitted, self.depths, noise, draws or self.settings.draws)
+        error, first = self._error(fitted, self.depths, noise, draws)
         judge = scoring.SCORES[self.settings.score].judge
-        score, deviation = judge(error, self.typical, self.spread)
+        deviation = judge(error, self.typical, self.spread)
+        score = scoring.aggregate(deviation, self.settings.top)
         if deviation.shape[-2:] != x.shape[-2:]:
             deviation = scoring.enlarge(deviation[:, None], x.shape[-2:])[:, 0]
-        return Anomaly(score, deviation)
+        return Anomaly(score, deviation), scoring.aggregate((first - self.papers).abs())
 
     def reconstruction(self, x: Tensor, noise: Noise = fresh) -> Tensor:
         """What the detector compares x with, one draw of it: (B, C, H, W) in [0, 1] scale."""
@@ -171,7 +186,10 @@ class AdvRAD(Detector):
         """The depths in use: given, chosen, or 100 before a choice."""
         if self.settings.depth is not None:
             return list(self.settings.depth)
-        return [100] if self.taken is None else [int(depth) for depth in self.taken]
+        if self.taken is not None:
+            return [int(depth) for depth in self.taken]
+        possible = ladder(self.settings)
+        return [100 if 100 in possible else possible[0]]
 
     def _denoiser(self) -> EpsDenoiser:
         s = self.settings
@@ -183,14 +201,21 @@ class AdvRAD(Detector):
     def _rebuild(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
         return (reconstruct(self.denoiser, 2 * x - 1, depth, self.settings.shots, noise) + 1) / 2
 
-    def _error(self, x: Tensor, depths: Sequence[int], noise: Noise, draws: int) -> Tensor:
-        """What the score looks at, averaged over draws: (B, C, H, W) -> (B, K, H, W)."""
+    def _error(
+        self, x: Tensor, depths: Sequence[int], noise: Noise, draws: int
+    ) -> tuple[Tensor, Tensor]:
+        """What the score looks at, averaged over draws, and the paper's error of the first one.
+
+        (B, C, H, W) -> (B, K, H, W) and (B, H, W).
+        """
         views = scoring.SCORES[self.settings.score].views
-        found = []
+        found, first = [], None
         for depth in depths:
             gaps = [x - self._rebuild(x, depth, redraw(noise, draw)) for draw in range(draws)]
             found.append(torch.stack([views(gap) for gap in gaps]).mean(0))
-        return torch.cat(found, 1)
+            first = scoring.filtered(gaps[0])[:, 0] if first is None else first
+        assert first is not None
+        return torch.cat(found, 1), first
 
     def _learn(self, images: Images, run: Run) -> None:
         s = self.settings
@@ -219,8 +244,7 @@ class AdvRAD(Detector):
         """Takes the depth that best tells injected defects on `run.tune`, 100 without any."""
         if run.tune is None:
             return
-        low, high = self.settings.levels
-        depths = [depth for depth in DEPTHS if max(low, self.settings.shots) <= depth <= high]
+        depths = ladder(self.settings)
         candidates = {}
         for done, depth in enumerate(depths):
             run.report(Progress("choosing the depth", done, len(depths)))
@@ -230,29 +254,35 @@ class AdvRAD(Detector):
 
     def _candidate(self, depths: Sequence[int], images: Images, run: Run) -> Score:
         """The score at some depths, with statistics of at most 64 training images."""
-        typical, spread = self._statistics(images, depths, run, min(len(images), 64))
+        typical, spread, _ = self._statistics(images, depths, run, min(len(images), 64))
         judge = scoring.SCORES[self.settings.score].judge
 
         def score(x: Tensor, ids: list[str]) -> Tensor:
-            error = self._error(
-                x.to(run.device), depths, PerImage(run.seed, ids), self.settings.draws
-            )
-            return judge(error, typical, spread)[0].cpu()
+            noise = PerImage(run.seed, ids)
+            error, _ = self._error(x.to(run.device), depths, noise, self.settings.draws)
+            return scoring.aggregate(judge(error, typical, spread), self.settings.top).cpu()
 
         return score
 
     def _statistics(
         self, images: Images, depths: Sequence[int], run: Run, count: int
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the error over the first `count` images, (K, H, W)."""
-        total = squares = torch.zeros((), dtype=torch.float64)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Over the first `count` images: mean and standard deviation of what the score looks at,
+        (K, H, W) each, and the mean of the paper's error of one draw, (H, W)."""
+        total = squares = papers = torch.zeros((), dtype=torch.float64)
         for start in range(0, count, STEP):
             run.report(Progress("measuring good images", start, count))
             places = range(start, min(start + STEP, count))
             x = torch.stack([images[i] for i in places]).to(run.device)
             noise = PerImage(run.seed, [f"good-{i}" for i in places])
-            error = self._error(x, depths, noise, self.settings.draws).double().cpu()
+            error, first = self._error(x, depths, noise, self.settings.draws)
+            error, first = error.double().cpu(), first.double().cpu()
             total, squares = total + error.sum(0), squares + error.square().sum(0)
-        mean = total / count
+            papers = papers + first.sum(0)
+        mean, papers = total / count, papers / count
         spread = (squares / count - mean.square()).clamp_min(0).sqrt()
-        return mean.float().to(run.device), spread.float().to(run.device)
+        return _single(mean, run), _single(spread, run), _single(papers, run)
+
+
+def _single(value: Tensor, run: Run) -> Tensor:
+    return value.to(run.device, torch.float32)

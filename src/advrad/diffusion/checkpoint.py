@@ -30,7 +30,8 @@ class Checkpoint:
     Arguments:
         path: the file, `*.safetensors`.
         signature: settings and data as one string; another one in the file is refused.
-        seconds: least time between two saves by the clock.
+        seconds: least time between two saves by the clock; slow saves are rarer, so that they
+            take no more than a twentieth of the time.
         saved: called with the step after each save.
         restored: called with the step from which a training goes on.
     """
@@ -41,15 +42,17 @@ class Checkpoint:
     saved: Callable[[int], None] = lambda number: None
     restored: Callable[[int], None] = lambda number: None
     _last: float = field(default_factory=time.monotonic, repr=False)
+    _took: float = field(default=0.0, repr=False)
 
     def due(self) -> bool:
         """Whether the clock asks for a save."""
-        return time.monotonic() - self._last >= self.seconds
+        return time.monotonic() - self._last >= max(self.seconds, 20 * self._took)
 
     def save(
         self, number: int, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
     ) -> None:
         """Writes the state after update `number`."""
+        start = time.monotonic()
         tensors = {f"module/{n}": p.detach() for n, p in module.named_parameters()}
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
         for name, parameter in module.named_parameters():
@@ -59,6 +62,7 @@ class Checkpoint:
         payload = {name: value.contiguous().cpu() for name, value in tensors.items()}
         write_bytes(self.path, save(payload, head))
         self._last = time.monotonic()
+        self._took = self._last - start
         self.saved(number)
 
     def restore(

@@ -195,8 +195,17 @@ def _about(
         "settings": detector.resolved(),
         "chosen": detector.chosen(),
         "cost": detector.cost(),
-        "training": {"seconds": spent[0], "cpu_seconds": spent[1]},
+        "training": _whole(detector, spent),
         "machine": machine(),
+    }
+
+
+def _whole(detector: Detector, spent: tuple[float, float]) -> dict[str, float]:
+    """Wall and CPU seconds; of a resumed training, those of its earlier steps too."""
+    cost = detector.cost()
+    return {
+        name: max(seconds, cost.get(f"training_{name}", 0.0))
+        for name, seconds in zip(("seconds", "cpu_seconds"), spent, strict=True)
     }
 
 
