@@ -7,10 +7,10 @@ Every data set and seed is trained by `advrad.train` (preset fast, nothing set b
 under runs/accuracy/ and resumed when it was interrupted. From the one denoiser, without training
 anew:
 
-- the model as it is, and in float32;
-- the paper's exact score, one draw, at depth 100;
-- with the labels of the test images, for this table alone: every depth of the ladder, so that
-  what the choice without labels costs can be said.
+- the model as it is, and beside it the paper's exact score, one draw, at the chosen depth;
+- with `--labelled`, for the first seed: in float32; with the score `signed`; the paper's exact
+  score at depth 100; and every depth of the ladder, so that what the choice without labels costs
+  can be said. Nothing is chosen by these.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from common import keep, load_average
 
 from advrad.data import Dataset, Images, load, textures
 from advrad.detectors import AdvRAD, Progress, Run
-from advrad.detectors.advrad import DEPTHS
+from advrad.detectors._settings import DEPTHS
 from advrad.evaluate import Training, evaluate, scored, train
 from advrad.metrics import auroc
 from advrad.model import Model
@@ -37,9 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument(
-        "--labelled", action="store_true", help="the ladder of depths too, for the first seed"
-    )
+    parser.add_argument("--labelled", action="store_true", help="variants of the first seed too")
     parser.add_argument("--train", action="store_true", help="train only, measure nothing yet")
     parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
     wanted = parser.parse_args()
@@ -82,15 +80,17 @@ def _one(name: str, seed: int, wanted: argparse.Namespace) -> dict[str, Any]:
         "cost": model.about["cost"],
         "steps": model.detector.settings.steps,
         "parts": {part: len(ids) for part, ids in model.seen.items()},
-        "image_auroc_float32": _variant(model, data, precision="float32"),
-        "image_auroc_paper_depth_100": _variant(
-            model, data, score="paper", top=0.0, depth=100, draws=1
-        ),
+        "image_auroc_paper": result["beside"]["paper"]["image_auroc"],
         "load_average": load_average(),
     }
     if wanted.labelled and seed == wanted.seeds[0]:
-        found["image_auroc_by_depth"] = {
-            str(depth): _variant(model, data, depth=depth) for depth in DEPTHS
+        found |= {
+            "image_auroc_float32": _variant(model, data, precision="float32"),
+            "image_auroc_signed": _variant(model, data, score="signed"),
+            "image_auroc_paper_depth_100": _variant(model, data, depth=100, **PAPER),
+            "image_auroc_by_depth": {
+                str(depth): _variant(model, data, depth=depth) for depth in DEPTHS
+            },
         }
     return found
 
@@ -120,7 +120,7 @@ def _variant(model: Model, data: Dataset, **settings: Any) -> float | None:
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("image_auroc", "image_auroc_float32", "image_auroc_paper_depth_100", "pixel_auroc")
+    names = ("image_auroc", "image_auroc_paper", "pixel_auroc")
     summary: dict[str, Any] = {}
     for name in names:
         values = [row[name] for row in rows if row[name] is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from toys import SETTINGS, good, names
+from toys import SETTINGS, good, names, same
 
 from advrad import detectors
 from advrad.detectors import ALL, Anomaly, Detector, Run
@@ -43,17 +43,6 @@ def fitted(name: str, fitted_ones: dict[str, Detector]) -> Detector:
 @torch.no_grad()
 def scores(detector: Detector, x: Tensor, ids: list[str] | None = None) -> Anomaly:
     return detector(x, PerImage(9, names(len(x)) if ids is None else ids))
-
-
-def same(one: Detector, other: Detector) -> bool:
-    """Whether parameters, buffers and scores agree bit by bit."""
-    state, others = one.state_dict(), other.state_dict()
-    x = good(3, seed=1)
-    return (
-        state.keys() == others.keys()
-        and all(torch.equal(state[key], others[key]) for key in state)
-        and all(map(torch.equal, scores(one, x), scores(other, x)))
-    )
 
 
 # --- the table ---
@@ -337,9 +326,7 @@ def test_it_moves_to_an_accelerator_and_back(name: str, fitted: Detector) -> Non
     x = good(3, seed=1)
     there = scores(detector, x.to("cuda"))
     assert all(value.device.type == "cuda" for value in there)
-    torch.testing.assert_close(
-        there.score.cpu(), scores(fitted, x).score, rtol=1e-3, atol=1e-5
-    )
+    torch.testing.assert_close(there.score.cpu(), scores(fitted, x).score, rtol=1e-3, atol=1e-5)
     assert same(detector.to("cpu"), fitted)
 
 

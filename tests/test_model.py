@@ -165,7 +165,7 @@ def test_tensors_that_do_not_fit_are_refused(folder: Path, spoil: str) -> None:
 # --- what it has seen ---
 
 
-@pytest.mark.parametrize(("digest", "part"), [("a2", "train"), ("b1", "tune"), ("c3", "calibrate")])
+@pytest.mark.parametrize(("digest", "part"), [*zip(("a2", "b1", "c3"), SEEN, strict=True)])
 def test_a_test_image_that_it_has_seen_is_named_with_the_part(
     folder: Path, digest: str, part: str
 ) -> None:
@@ -228,9 +228,7 @@ def test_the_card_calls_an_approximate_bound_one(model: Model) -> None:
 
 def test_every_model_has_a_secret_of_its_own(detector: AdvRAD) -> None:
     calibration = calibrate([1.0])
-    secrets = {
-        Model(detector, Preprocess(16, 1), calibration, {}).secret for _ in range(20)
-    }
+    secrets = {Model(detector, Preprocess(16, 1), calibration, {}).secret for _ in range(20)}
     assert len(secrets) == 20
     assert all(0 <= secret < 2**62 for secret in secrets)
     assert max(secrets) > 2**55

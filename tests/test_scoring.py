@@ -206,7 +206,8 @@ def test_images_that_all_agree_give_a_finite_deviation() -> None:
 def test_the_signed_view_keeps_the_sign_and_the_amount() -> None:
     gap = torch.full((1, 3, 32, 32), 0.25) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     for sign in (1, -1):
-        torch.testing.assert_close(SIGNED.views(sign * gap), torch.full((1, 2, 32, 32), sign * 0.5))
+        expected = torch.full((1, 2, 32, 32), sign * 0.5)
+        torch.testing.assert_close(SIGNED.views(sign * gap), expected)
 
 
 @pytest.mark.parametrize(("view", "scale"), [(0, 8), (1, 16)])

@@ -1,4 +1,4 @@
-"""A setting chosen on defects that were made: the one that sees them, and the mildest of equals."""
+"""A setting is chosen on defects that were made: one that sees them, the first of equals."""
 
 import hashlib
 

@@ -6,11 +6,13 @@ def resolve(name: str | None) -> str:
     import torch
 
     from ..errors import UsageError
+    from .allocator import keep_freed_memory
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name is None:
-        return "cuda" if count else "cpu"
-    if name not in known:
-        raise UsageError(f"device {name!r}: expected one of {', '.join(known)}")
-    return name
+    device = name or ("cuda" if count else "cpu")
+    if device not in known:
+        raise UsageError(f"device {device!r}: expected one of {', '.join(known)}")
+    if device == "cpu":
+        keep_freed_memory()
+    return device

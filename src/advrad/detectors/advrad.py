@@ -25,7 +25,7 @@ from ..images import resize, to_channels
 from ..noise import Noise, PerImage, fresh, redraw
 from ..tune import Choice, Score, choose
 from ._log import TrainingLog
-from ._settings import DEPTHS, TRAINED, Settings, ladder, resolve
+from ._settings import TRAINED, Settings, ladder, resolve
 from .base import PLAIN, Anomaly, Detector, Images, Progress, Run
 
 STEP = 16  # images at once while good images are measured

@@ -1,0 +1,144 @@
+"""The README's table of results, from what the other benchmarks have written.
+
+python benchmarks/table.py            prints it
+python benchmarks/table.py --write    puts it into README.md and docs/benchmarks.md
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md")
+START, END = "<!-- results -->", "<!-- end of results -->"
+ACCURACY = ("elpv-mono", "elpv-poly", "brick", "weave", "ridges", "speckle")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    table = markdown()
+    print(table)
+    if parser.parse_args().write:
+        for page in PAGES:
+            write(page, table)
+
+
+def markdown() -> str:
+    """Rows of what was asked, what was measured, and the command."""
+    rows = [*_demo(), *_accuracy(), *_speed(), *_memory()]
+    head = ["| measured | result | asked for | command |", "|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def write(page: Path, table: str) -> None:
+    """Replaces what stands between the two marks."""
+    text = page.read_text()
+    before, rest = text.split(START, 1)
+    _, after = rest.split(END, 1)
+    page.write_text(f"{before}{START}\n{table}\n{END}{after}")
+
+
+def _demo() -> list[list[str]]:
+    record = _read("demo")
+    if record is None:
+        return []
+    f, command = record["figures"], "`advrad demo`"
+    runs = f["seconds"]
+    return [
+        ["hazelnut demo, whole, seconds", _range(runs), "at most 240", command],
+        ["hazelnut image AUROC", f"{f['image_auroc']:.3f}", "0.99", command],
+        ["hazelnut pixel AUROC", f"{f['pixel_auroc']:.3f}", "0.95", command],
+    ]
+
+
+ASKED = {"elpv-mono": "0.97, mean of 3 seeds", "elpv-poly": "0.85"}
+
+
+def _accuracy() -> list[list[str]]:
+    rows = []
+    for name in ACCURACY:
+        record = _read(f"accuracy-{name}")
+        if record is None:
+            continue
+        f, command = record["figures"], f"`{record['command']}`"
+        seeds = len(f["runs"])
+        rows.append(
+            [
+                f"{name} image AUROC, {seeds} seed{'s' * (seeds > 1)}, "
+                f"{f['runs'][0]['steps']} steps",
+                _mean(f["image_auroc"]),
+                ASKED.get(name, ""),
+                command,
+            ]
+        )
+        paper = _mean(f["image_auroc_paper"])
+        rows.append([f"{name}, the paper's exact score, same depth, one draw", paper, "", command])
+        rows += _choice(name, f["runs"][0], command)
+    return rows
+
+
+def _choice(name: str, run: dict[str, Any], command: str) -> list[list[str]]:
+    """What the choice of the depth without labels costs against the best one with them."""
+    ladder = run.get("image_auroc_by_depth")
+    if not ladder:
+        return []
+    best = max(ladder, key=lambda depth: ladder[depth])
+    taken = str(run["choice"]["depth"][0])
+    cost = ladder[best] - ladder[taken]
+    exact = run["image_auroc_float32"] - run["image_auroc"]
+    return [
+        [f"{name}, float32 minus bfloat16", f"{exact:+.4f}", "within 0.005", command],
+        [
+            f"{name}, cost of choosing depth {taken} without labels (best with them: {best})",
+            f"{cost:.3f}",
+            "at most 0.01",
+            command,
+        ],
+    ]
+
+
+def _speed() -> list[list[str]]:
+    record = _read("speed")
+    if record is None:
+        return []
+    rows, command = [], f"`{record['command']}`"
+    for precision, value in record["figures"]["prediction_ms_per_image"].items():
+        asked = "at most 30" if precision == "bfloat16" else ""
+        label = f"ms an image, 128 px, one draw, batch of 16, {precision}"
+        rows.append([label, _spread(value), asked, command])
+    for precision, value in record["figures"]["training_seconds_per_step_of_16"].items():
+        rows.append([f"seconds a training step of 16, {precision}", _spread(value), "", command])
+    return rows
+
+
+def _memory() -> list[list[str]]:
+    record = _read("memory")
+    if record is None:
+        return []
+    f, command = record["figures"], f"`{record['command']}`"
+    most = max(f["gib_above_after_training"], f["gib_above_after_evaluation"])
+    label = f"GiB for {f['images']:,} images, training and evaluation"
+    return [[label, f"{most:.2f}", "at most 1.5", command]]
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _mean(value: dict[str, float | None]) -> str:
+    return f"{value['mean']:.3f}" + (f" ± {value['sd']:.3f}" if value["sd"] is not None else "")
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{value['median']:.3g} ({value['least']:.3g} to {value['most']:.3g})"
+
+
+def _range(values: list[float]) -> str:
+    return ", ".join(f"{value:.0f}" for value in values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A fit's folder: what it keeps, how it goes on, and what stops it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toys import PAPER, good, same, tiny
+
+from advrad.detectors import AdvRAD, Run
+from advrad.errors import DivergedError, ModelError
+
+TRAIN = good(10)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> AdvRAD:
+    """Two draws, depth 50, the deviation's top; not to be changed."""
+    return tiny().fit(TRAIN, Run(seed=4))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_fit_keeps_checkpoint_and_log(tmp_path: Path) -> None:
+    told: list[Any] = []
+    detector = tiny().fit(TRAIN, Run(seed=4, folder=tmp_path, report=told.append))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.jsonl"}
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
+    assert all(row["loss"] > 0 and row["norm"] > 0 for row in rows(tmp_path))
+    spent = [row["seconds"] for row in rows(tmp_path)]
+    assert spent == sorted(spent)
+    trained = [each for each in told if each.stage == "training"]
+    assert [(each.done, each.total) for each in trained] == [(n, 8) for n in range(1, 9)]
+    assert [each.loss for each in trained] == [row["loss"] for row in rows(tmp_path)]
+    assert detector.cost()["training_seconds"] == spent[-1]
+
+
+def test_without_a_folder_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny().fit(TRAIN)
+    assert not list(tmp_path.iterdir())
+
+
+class Stop(BaseException):
+    """Ctrl-C."""
+
+
+@pytest.mark.parametrize("stop", [1, 5, 8])
+def test_a_fit_that_was_stopped_goes_on_bit_by_bit(
+    fitted: AdvRAD, tmp_path: Path, stop: int
+) -> None:
+    def interrupt(progress: Any) -> None:
+        if progress.stage == "training" and progress.done == stop:
+            raise Stop
+
+    with pytest.raises(Stop):
+        tiny().fit(TRAIN, Run(seed=4, folder=tmp_path, report=interrupt))
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, stop + 1))
+    resumed = tiny().fit(TRAIN, Run(seed=4, folder=tmp_path, resume=True))
+    assert same(resumed, fitted)
+    assert torch.equal(resumed.typical, fitted.typical)
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
+    whole = tmp_path / "whole"
+    tiny().fit(TRAIN, Run(seed=4, folder=whole))
+    assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(whole)]
+
+
+def test_resuming_a_finished_training_changes_nothing(fitted: AdvRAD, tmp_path: Path) -> None:
+    tiny().fit(TRAIN, Run(seed=4, folder=tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    again = tiny().fit(TRAIN, Run(seed=4, folder=tmp_path, resume=True))
+    assert same(again, fitted)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert again.cost()["training_seconds"] == rows(tmp_path)[-1]["seconds"]
+
+
+def test_a_resumed_choice_is_the_same(tmp_path: Path) -> None:
+    run = {"seed": 4, "tune": good(3, seed=2), "folder": tmp_path}
+    first = tiny(depth=None, draws=1).fit(TRAIN, Run(**run))
+    again = tiny(depth=None, draws=1).fit(TRAIN, Run(**run, resume=True))
+    assert same(first, again)
+    assert first.chosen() == again.chosen()
+
+
+def test_without_resume_a_fit_starts_anew(fitted: AdvRAD, tmp_path: Path) -> None:
+    tiny(rate=1e-3).fit(1 - TRAIN, Run(seed=5, folder=tmp_path))
+    assert same(tiny().fit(TRAIN, Run(seed=4, folder=tmp_path)), fitted)
+    assert len(rows(tmp_path)) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "run", "named"),
+    [
+        ({"rate": 1e-3}, {}, "rate"),
+        ({"widths": [8, 8]}, {}, "widths"),
+        ({"augment": []}, {}, "augment"),
+        ({"precision": "bfloat16"}, {}, "precision"),
+        ({}, {"seed": 5}, "seed"),
+        ({}, {"images": "others"}, "images"),
+    ],
+    ids=str,
+)
+def test_another_training_is_not_resumed(
+    tmp_path: Path, settings: dict[str, Any], run: dict[str, Any], named: str
+) -> None:
+    tiny(steps=2).fit(TRAIN, Run(seed=4, folder=tmp_path))
+    with pytest.raises(ModelError, match=f"other settings or other images.*{named}"):
+        tiny(steps=2, **settings).fit(
+            TRAIN, Run(**{"seed": 4} | run, folder=tmp_path, resume=True)
+        )
+
+
+def test_the_score_s_settings_do_not_stop_a_resumption(tmp_path: Path) -> None:
+    tiny().fit(TRAIN, Run(seed=4, folder=tmp_path))
+    again = tiny(**PAPER | {"depth": 90}).fit(TRAIN, Run(seed=4, folder=tmp_path, resume=True))
+    assert same(again, tiny(**PAPER | {"depth": 90}).fit(TRAIN, Run(seed=4)))
+
+
+# --- images that are no numbers ---
+
+
+def test_images_that_are_no_numbers_stop_the_training_at_the_step(tmp_path: Path) -> None:
+    """The fifth step meets the spoilt image; the checkpoint is that of the fourth."""
+    images = torch.cat([TRAIN, TRAIN])
+    order = np.random.default_rng((4, 0)).permutation(20)
+    images[order[4 * 4]] = math.nan
+    with pytest.raises(DivergedError, match="diverged at step 5"):
+        tiny().fit(images, Run(seed=4, folder=tmp_path))
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+    whole = torch.cat([TRAIN, TRAIN])
+    resumed = tiny().fit(whole, Run(seed=4, folder=tmp_path, resume=True))
+    assert same(resumed, tiny().fit(whole, Run(seed=4)))
+
+
+def test_the_first_step_is_named_where_every_image_is_spoilt() -> None:
+    with pytest.raises(DivergedError, match="diverged at step 1"):
+        tiny().fit(torch.full_like(TRAIN, math.nan))
