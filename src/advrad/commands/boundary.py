@@ -50,7 +50,7 @@ def run(command: Any, words: Sequence[str]) -> int:
     """Runs typer's command on the words of the command line and returns the exit code."""
     words = list(words)
     options = words[: words.index("--")] if "--" in words else words
-    with _logging_to_stderr(), _stopping_on_signals():
+    with _logging_to_stderr(), handling(_stop):
         try:
             with command.make_context("advrad", list(words)) as context:
                 command.invoke(context)
@@ -155,22 +155,23 @@ def _logging_to_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped; a second SIGTERM cannot interrupt the saving."""
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Gives SIGINT and SIGTERM to the handler; what was ignored before stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Stopped(number)
-
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, stop)
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raises Stopped; a second SIGTERM cannot interrupt the saving."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped(number)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from .boundary import Stopped
+from .boundary import Stopped, handling
 
 
 @contextlib.contextmanager
@@ -34,23 +34,7 @@ def stopping(hint: str) -> Iterator[Callable[[], None]]:
         if not begun.is_set() or (again and number == signal.SIGINT):
             raise Stopped(number, hint)
 
-    with _handling(ask):
+    with handling(ask):
         yield check
     if asked:
         raise Stopped(asked[0], hint)
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, old in before.items():
-        if old is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
