@@ -3,6 +3,7 @@
 import json
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from toys import SETTINGS, good, names, same
 
 from advrad import detectors
 from advrad.detectors import ALL, Anomaly, Detector, Run
-from advrad.errors import ModelError, UsageError
+from advrad.errors import DataError, ModelError, UsageError
 from advrad.images import LUMA
 from advrad.noise import Fixed, PerImage
 
@@ -337,3 +338,25 @@ def test_it_is_fitted_on_an_accelerator(name: str, fitted: Detector) -> None:
     x = good(3, seed=1)
     there = scores(detector, x.to("cuda")).score.cpu()
     torch.testing.assert_close(there, scores(fitted, x).score, rtol=0.05, atol=0)
+
+
+# --- good images that somebody has in hand ---
+
+
+def test_good_images_of_another_size_are_brought_to_the_detectors_own(name: str) -> None:
+    detector = fresh_one(name)
+    detector.fit(torch.rand(6, 3, 2 * SIDE, SIDE + 3, generator=torch.Generator().manual_seed(1)))
+    found = scores(detector, torch.rand(2, 3, 2 * SIDE, SIDE + 3))
+    assert found.map.shape == (2, 2 * SIDE, SIDE + 3)
+    assert torch.isfinite(found.score).all()
+
+
+@pytest.mark.parametrize("wrong", [TRAIN[:0], (255 * TRAIN).byte(), TRAIN.numpy(), TRAIN[0]])
+def test_what_is_no_good_image_is_refused_before_the_training(name: str, wrong: Any) -> None:
+    with pytest.raises(DataError, match="good image"):
+        fresh_one(name).fit(wrong)
+
+
+def test_a_folder_may_be_named_by_a_word(fitted: Detector, tmp_path: Path) -> None:
+    fitted.save(str(tmp_path / "model"))
+    assert same(detectors.load(str(tmp_path / "model")), fitted)

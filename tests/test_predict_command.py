@@ -175,6 +175,15 @@ class TestBadInput:
     ) -> None:
         assert run(capsys, "predict", trained, folder, *words)[0] == 2
 
+    def test_heat_maps_where_a_file_is(
+        self, trained: Path, folder: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        taken = tmp_path / "taken"
+        taken.write_text("mine")
+        code, record, _ = run(capsys, "predict", trained, folder, "--heatmaps", taken)
+        assert (code, taken.read_text()) == (2, "mine")
+        assert "name a folder" in record["error"]["message"]
+
 
 class TestDamagedModel:
     @pytest.mark.parametrize(

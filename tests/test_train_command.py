@@ -56,6 +56,33 @@ def test_a_model_in_the_way_stays(model: Path, parts: Path, capsys: Capture) -> 
     assert weights(model) != before
 
 
+def test_a_folder_of_something_else_is_no_place_for_a_model(
+    parts: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "README.md").write_text("mine")
+    for words in ([], ["--resume"]):
+        code, record, _ = train(capsys, parts, own, *words)
+        assert (code, [path.name for path in own.iterdir()]) == (2, ["README.md"])
+        assert "README.md" in record["error"]["message"]
+    assert (own / "README.md").read_text() == "mine"
+    code, record, _ = train(capsys, parts, own / "README.md")
+    assert code == 2
+    assert "is a file" in record["error"]["message"]
+
+
+def test_a_note_beside_an_unfinished_training_does_no_harm(
+    parts: Path, trained: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "m"
+    assert train(capsys, parts, folder)[0] == 0
+    (folder / "manifest.json").unlink()
+    (folder / "notes.txt").write_text("mine")
+    assert train(capsys, parts, folder, "--resume")[0] == 0
+    assert weights(folder) == weights(trained)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

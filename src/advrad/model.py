@@ -42,7 +42,7 @@ class Model:
         """What the model is called in rows and reports."""
         return str(self.about.get("name", type(self.detector).__name__))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Writes the folder, whole or not at all."""
         files = self.detector.files() | {
             "preprocess.json": store.dump(self.preprocess.as_dict()),
@@ -52,7 +52,7 @@ class Model:
             "secret.json": store.dump({"seed": self.secret}),
             "README.md": card(self).encode(),
         }
-        store.replace(folder, files)
+        store.replace(Path(folder), files)
 
     def with_calibration(self, calibration: Calibration, ids: tuple[str, ...]) -> "Model":
         """The same detector with new thresholds from the images `ids`."""
@@ -71,7 +71,7 @@ class Model:
             )
 
 
-def load(folder: Path) -> Model:
+def load(folder: str | Path) -> Model:
     """The model in a folder, verified. Raises ModelError that says what is wrong."""
     files = store.read(Path(folder))
     detector = restore(files)

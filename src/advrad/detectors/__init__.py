@@ -38,9 +38,9 @@ def build(name: str, settings: Mapping[str, Any]) -> Detector:
         raise UsageError(f"{cls.__name__}: {error}") from error
 
 
-def load(folder: Path) -> Detector:
+def load(folder: str | Path) -> Detector:
     """The detector that `save` wrote, ready to score. Raises ModelError where it is damaged."""
-    return restore(store.read(folder))
+    return restore(store.read(Path(folder)))
 
 
 def restore(files: Mapping[str, bytes]) -> Detector:

@@ -11,7 +11,7 @@ AdvRAD (2024, https://arxiv.org/abs/2408.04839), Algorithms 1-3 and Section 4.
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -26,7 +26,7 @@ from ..noise import Noise, PerImage, fresh, redraw
 from ..tune import Choice, Score, choose
 from ._log import TrainingLog
 from ._settings import TRAINED, Settings, ladder, resolve
-from .base import PLAIN, Anomaly, Detector, Images, Progress, Run
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Progress, Run
 
 STEP = 16  # images at once while good images are measured
 
@@ -101,8 +101,11 @@ class AdvRAD(Detector):
     def fit(self, images: Images, run: Run = PLAIN) -> Self:
         """Trains the denoiser, chooses the depth where none is given, and measures good images.
 
-        Without `run.tune` a depth that is not given becomes 100, the paper's.
+        Without `run.tune` a depth that is not given becomes 100, the paper's. Images of another
+        size or number of channels are brought to the detector's own, as in `forward`.
         """
+        images = self._fitting(images)
+        run = replace(run, tune=None if run.tune is None else self._fitting(run.tune))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             self.denoiser = self._denoiser().to(run.device)
@@ -117,6 +120,7 @@ class AdvRAD(Detector):
 
     def measure(self, images: Images, run: Run = PLAIN) -> Self:
         """What good images show under the present settings, without any training."""
+        images = self._fitting(images)
         with torch.no_grad():
             found = self._statistics(images, self.depths, run, len(images))
         self.typical, self.spread, self.papers = found
@@ -197,6 +201,9 @@ class AdvRAD(Detector):
         attention = [sides.index(side) for side in s.attention]
         network = UNet(self.channels, s.widths, s.blocks, attention, s.patch)
         return EpsDenoiser(network, SCHEDULES[s.schedule](), s.precision)
+
+    def _fitting(self, images: Images) -> Fitting:
+        return Fitting(images, self.channels, self.input_size)
 
     def _rebuild(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
         return (reconstruct(self.denoiser, 2 * x - 1, depth, self.settings.shots, noise) + 1) / 2

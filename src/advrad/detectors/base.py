@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from .. import store
 from ..diffusion.batches import Images
+from ..errors import DataError
+from ..images import resize, to_channels
 from ..noise import Noise, fresh
 
-__all__ = ["PLAIN", "Anomaly", "Detector", "Images", "Progress", "Run"]
+__all__ = ["PLAIN", "Anomaly", "Detector", "Fitting", "Images", "Progress", "Run"]
 
 
 class Anomaly(NamedTuple):
@@ -62,6 +64,30 @@ class Run:
 
 
 PLAIN = Run()
+
+
+class Fitting:
+    """Good images as a detector sees them: of its channels and its size, whatever they were.
+
+    Raises DataError where there are none, or where one is no float tensor (C, H, W).
+    """
+
+    def __init__(self, images: Images, channels: int, size: int) -> None:
+        self.images, self.channels, self.size = images, channels, size
+        if not len(images):
+            raise DataError("no good images to learn from: expected at least one")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        x = self.images[index]
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 3):
+            given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise DataError(
+                f"good image {index} is {given}: expected a float tensor (C, H, W) in [0, 1]"
+            )
+        return resize(to_channels(x, self.channels), self.size)
 
 
 class Detector(nn.Module, abc.ABC):
@@ -126,6 +152,6 @@ class Detector(nn.Module, abc.ABC):
             "model.safetensors": store.tensors(self.state_dict()),
         }
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Writes the detector as a model folder, whole or not at all."""
-        store.replace(folder, self.files())
+        store.replace(Path(folder), self.files())

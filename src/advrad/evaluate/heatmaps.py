@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..errors import UsageError
 from ..files import full_disk_told
 from ..images import read, write_png
 from .pictures import overlay
@@ -27,7 +28,12 @@ class HeatMaps:
     """
 
     def __init__(self, folder: Path, paths: Sequence[Path], threshold: float) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(
+                f"{folder} cannot hold heat maps, a file is in the way: name a folder"
+            ) from error
         self.folder = folder
         self.low, self.high = span(threshold)
         self.taken = Counter(path.stem.casefold() for path in paths)

@@ -37,6 +37,7 @@ def recalibrate(
     a level that so few images cannot hold; the model itself is left as it is.
     """
     images = unseen(model, dataset, wanted)
+    calibrate(range(len(images)), wanted.level, wanted.unsure_level)  # refuses in time
     scores = []
     for found in scored(model.detector, images, wanted.seed, wanted.batch, wanted.device):
         scores.append(found.score)

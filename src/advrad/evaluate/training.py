@@ -136,6 +136,10 @@ def _announce(detector: Detector, images: Images, parts: Parts) -> None:
 
 
 def _refuse_taken(folder: Path, wanted: Training) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: a model is a folder, name a new one")
+    if not (folder / MANIFEST).exists() and not wanted.overwrite:
+        _refuse_foreign(folder)
     if wanted.resume or wanted.overwrite:
         return
     if (folder / MANIFEST).exists():
@@ -145,6 +149,19 @@ def _refuse_taken(folder: Path, wanted: Training) -> None:
     if (folder / "training" / "checkpoint.safetensors").exists():
         raise UsageError(
             f"{folder} holds an unfinished training: go on with --resume, or --overwrite it"
+        )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Nobody's photographs, or their README.md, are to be mixed with a model."""
+    if not folder.is_dir() or (folder / "training" / "split.json").exists():
+        return
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in names if name != "training" and not name.startswith(".")]
+    if foreign:
+        raise UsageError(
+            f"{folder} is no model and holds other files ({', '.join(foreign[:3])}): name a new "
+            "or an empty folder, or --overwrite what has the name of a model's file"
         )
 
 
