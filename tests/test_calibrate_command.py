@@ -92,6 +92,13 @@ def test_a_failure_keeps_the_old_thresholds(
     assert files(model) == before
 
 
+def test_a_level_that_cannot_be_held_is_refused_before_the_scoring(
+    model: Path, fresh: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("advrad.evaluate.recalibrate.scored")
+    assert run(capsys, "calibrate", model, fresh, "--level=0.01")[0] == 2
+
+
 def test_images_it_has_all_learnt_from_are_refused(
     model: Path, parts: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -19,6 +19,7 @@ import torch
 import typer
 from typer.main import get_command
 
+import advrad
 from advrad.cli import app, main
 from advrad.commands import boundary
 from advrad.commands.doctor import REQUIREMENT
@@ -417,3 +418,15 @@ def test_a_bar_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress("training") as tell:
         tell(3, 4, "loss 0.1")
     assert "3/4" in screen.getvalue()
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"advrad {advrad.__version__}\n"
+
+
+def test_a_read_only_file_system_is_a_matter_of_resources() -> None:
+    failure = boundary.explain(OSError(errno.EROFS, "Read-only file system", "out/report.html"))
+    assert failure.exit_code == 5
+    assert "out/report.html" in failure.message
+    assert "choose another folder" in failure.message

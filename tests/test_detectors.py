@@ -360,3 +360,9 @@ def test_what_is_no_good_image_is_refused_before_the_training(name: str, wrong: 
 def test_a_folder_may_be_named_by_a_word(fitted: Detector, tmp_path: Path) -> None:
     fitted.save(str(tmp_path / "model"))
     assert same(detectors.load(str(tmp_path / "model")), fitted)
+
+
+def test_no_draws_are_refused(fitted: Detector) -> None:
+    if fitted.draws_taken:
+        with pytest.raises(ValueError, match="draws=0"):
+            fitted(TRAIN[:1], Fixed(0), draws=0)

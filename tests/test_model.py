@@ -256,3 +256,9 @@ def test_predictions_draw_from_the_secret_and_do_not_tell_it(
         assert same.score == pytest.approx(row.score, rel=1e-5)
         assert told.score == row.score
         assert else_.score != row.score
+
+
+def test_a_detector_by_itself_is_called_one(detector: AdvRAD, tmp_path: Path) -> None:
+    detector.save(tmp_path / "bare")
+    with pytest.raises(ModelError, match=r"advrad\.detectors\.load"):
+        load(tmp_path / "bare")

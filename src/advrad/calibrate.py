@@ -58,7 +58,7 @@ class Calibration:
             "images of the calibration also chose a setting or trained the model)"
         )
         small = "; more held-out good images would allow a lower bound" if self.count < 19 else ""
-        return f"{held}, by {self.count} held-out good images{small}."
+        return f"{held}, by {self.count} held-out good image{'s' * (self.count > 1)}{small}."
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -6,9 +6,11 @@ import typer and no more at their top, the library inside the verbs; so `--help`
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from . import __version__
 from .commands import boundary, calibrate, data, demo, doctor, evaluate, predict, train
 
 app = typer.Typer(
@@ -18,6 +20,18 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # rich would double the time of --help
 )
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Visual inspection that holds under attack."""
+    if version:
+        typer.echo(f"advrad {__version__}")
+        raise typer.Exit
+
+
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)

@@ -74,6 +74,11 @@ class Model:
 def load(folder: str | Path) -> Model:
     """The model in a folder, verified. Raises ModelError that says what is wrong."""
     files = store.read(Path(folder))
+    if set(files) == {"config.json", "model.safetensors"}:
+        raise ModelError(
+            f"{folder} holds a detector by itself, without thresholds: load it with "
+            "advrad.detectors.load, or train a model with advrad.train"
+        )
     detector = restore(files)
     try:
         preprocess = Preprocess.from_dict(store.read_json(files, "preprocess.json"))

@@ -98,6 +98,9 @@ def _exhausted(error: BaseException) -> Failure | None:
     memory = isinstance(error, MemoryError) or code == errno.ENOMEM
     if memory or (isinstance(error, RuntimeError) and any(word in text for word in OUT_OF_MEMORY)):
         return Failure("ResourceError", f"out of memory ({_first_line(error)}): {LOWER}", 5)
+    if code == errno.EROFS and isinstance(error, OSError):
+        message = f"{error.filename}: the file system is read-only; choose another folder"
+        return Failure("ResourceError", message, 5)
     if code in FULL or "no space left on device" in text:
         message = f"{_first_line(error)}: make room or choose another folder, then run it again"
         return Failure("ResourceError", message, 5)

@@ -135,10 +135,13 @@ class AdvRAD(Detector):
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
 
-        Differentiable; the map has the side of x. Raises ValueError before `fit`.
+        Differentiable; the map has the side of x. Raises ValueError before `fit`, and where
+        `draws` is below 1.
         """
         if self.typical is None or self.spread is None:
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
+        if draws is not None and draws < 1:
+            raise ValueError(f"draws={draws}: expected 1 or more, or None for the detector's own")
         return self._judged(x, noise, draws or self.settings.draws)[0]
 
     def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:

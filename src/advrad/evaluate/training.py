@@ -14,7 +14,7 @@ import torch
 
 from .. import __version__
 from ..calibrate import Calibration, calibrate
-from ..data import Dataset, Images, Parts, divide, split_record
+from ..data import Dataset, Images, Parts, divide, limit, split_record
 from ..detectors import Detector, Progress, Run, build
 from ..errors import DataError, ImageError, UsageError
 from ..files import write_json
@@ -36,7 +36,7 @@ class Training:
         skip_bad: whether unreadable images are left out.
         resume: whether to go on from the folder's checkpoint.
         overwrite: whether what lies in the folder may be lost.
-        limit: at most so many images of the training split, for a trial.
+        limit: at most so many images of the training split, drawn by its seed, for a trial.
         device, batch: where and how many at once while images are scored.
     """
 
@@ -66,7 +66,9 @@ def train(
     """
     started = time.monotonic(), time.process_time()
     _refuse_taken(folder, wanted)
-    items = [item for item in dataset.train if not item.defect][: wanted.limit]
+    items = [item for item in dataset.train if not item.defect]
+    if wanted.limit is not None:
+        items = list(limit(items, wanted.limit, dataset.split_seed))
     if not items:
         raise DataError(f"{dataset.name}: no good images to train on")
     settings = {"channels": channels_of(dataset)} | dict(wanted.settings)
