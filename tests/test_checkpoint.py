@@ -160,3 +160,24 @@ def test_the_clock_counts_from_the_last_save(path: Path) -> None:
     assert checkpoint.due()
     checkpoint.save(4, *trained(path))
     assert not checkpoint.due()
+
+
+def test_slow_saves_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that takes 3 s is next due after 60 s, where a quick one is due after 20 s."""
+    clock = [0.0]
+    monkeypatch.setattr("advrad.diffusion.checkpoint.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "advrad.diffusion.checkpoint.write_bytes",
+        lambda path, content: clock.__setitem__(0, clock[0] + 3.0),
+    )
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", seconds=20.0)
+    module = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not checkpoint.due()
+    checkpoint.save(1, module, Average(module), optimizer)
+    clock[0] = 3.0 + 59.0
+    assert not checkpoint.due()
+    clock[0] = 3.0 + 60.0
+    assert checkpoint.due()

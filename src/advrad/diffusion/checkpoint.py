@@ -31,7 +31,7 @@ class Checkpoint:
         path: the file, `*.safetensors`.
         signature: settings and data as one string; another one in the file is refused.
         seconds: least time between two saves by the clock; slow saves are rarer, so that they
-            take no more than a twentieth of the time.
+            take no more than a twentieth of the time. 0 saves after every step.
         saved: called with the step after each save.
         restored: called with the step from which a training goes on.
     """
@@ -46,7 +46,8 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether the clock asks for a save."""
-        return time.monotonic() - self._last >= max(self.seconds, 20 * self._took)
+        least = max(self.seconds, 20 * self._took) if self.seconds else 0.0
+        return time.monotonic() - self._last >= least
 
     def save(
         self, number: int, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
