@@ -29,7 +29,7 @@ from .training import Training, train
 from .training_report import add_training, settings_of
 
 DATA = "hazelnut_toy"
-DEMO: dict[str, Any] = {"steps": 240, "levels": [1, 400]}  # settings of AdvRAD
+DEMO: dict[str, Any] = {"steps": 170, "levels": [1, 400]}  # settings of AdvRAD
 PAGE = "report.html"
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 tell = logging.getLogger("advrad").info
