@@ -44,7 +44,7 @@ def _demo() -> list[list[str]]:
     record = _read("demo")
     if record is None:
         return []
-    f, command = record["figures"], "`advrad demo`"
+    f, command = record["figures"], f"`{record['command']}`"
     runs = f["seconds"]
     return [
         ["hazelnut demo, whole, seconds", _range(runs), "at most 240", command],
