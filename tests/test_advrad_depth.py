@@ -48,10 +48,12 @@ def test_the_depth_from_which_defects_show_is_chosen_used_and_kept(
     train, tune = near(6, 1), near(5, 2)
     detector = tiny(**CHOOSING).fit(train, Run(tune=tune))
     (choice,) = detector.chosen()
-    assert (choice["name"], choice["chosen"]) == ("depth", depth)
-    assert [row["depth"] for row in choice["table"]] == list(DEPTHS)
-    assert next(row for row in choice["table"] if row["depth"] == depth)["mean"] > 0.95
-    assert max(row["mean"] for row in choice["table"] if row["depth"] != depth) < 0.9
+    assert (choice["name"], choice["chosen"]) == ("depth", [depth])
+    table = {tuple(row["depth"]): row["mean"] for row in choice["table"]}
+    assert len(table) == 3 + 4 + 5
+    assert {len(ladder) for ladder in table} == {1, 2, 3}
+    assert table[(depth,)] > 0.95
+    assert max(mean for ladder, mean in table.items() if depth not in ladder) < 0.9
     assert detector.depths == detector.resolved()["depth"] == [depth]
     assert detector.depth is None
     x = TEMPLATE[None].repeat(3, 1, 1, 1)
@@ -69,32 +71,48 @@ def test_the_depth_from_which_defects_show_is_chosen_used_and_kept(
         torch.testing.assert_close(each(x, NOISE).score, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_where_two_depths_are_as_good_the_milder_is_chosen(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("exact", "taken"),
+    [
+        ((50, 200), [50]),
+        ((50, 100), [50, 100]),
+        ((200, 300), [200, 300]),
+        ((25, 50, 100), [25, 50, 100]),
+        (DEPTHS, [25, 50, 100]),
+    ],
+)
+def test_neighbouring_depths_that_are_as_good_are_taken_together_the_mildest_first(
+    monkeypatch: pytest.MonkeyPatch, exact: tuple[int, ...], taken: list[int]
 ) -> None:
-    rig(monkeypatch, 50, 200)
+    rig(monkeypatch, *exact)
     detector = tiny(**CHOOSING).fit(near(6, 1), Run(tune=near(5, 2)))
-    assert detector.depths == [50]
+    assert detector.depths == taken
 
 
 @pytest.mark.parametrize(
-    ("settings", "ladder"),
+    ("settings", "depths", "taken"),
     [
-        ({"levels": [1, 120]}, [25, 50, 100]),
-        ({"levels": [60, 400]}, [100, 200, 300]),
-        ({"levels": [25, 25]}, [25]),
-        ({"shots": 70}, [100, 200, 300]),
+        ({"levels": [1, 120]}, [25, 50, 100], [25, 50, 100]),
+        ({"levels": [60, 400]}, [100, 200, 300], [100, 200, 300]),
+        ({"levels": [40, 100]}, [50, 100], [50, 100]),
+        ({"levels": [25, 25]}, [25], [25]),
+        ({"shots": 70}, [100, 200, 300], [100, 200, 300]),
     ],
 )
 def test_depths_that_were_not_trained_or_have_too_few_steps_are_not_tried(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], ladder: list[int]
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    depths: list[int],
+    taken: list[int],
 ) -> None:
     rig(monkeypatch, *range(1, 1001))
     detector = tiny(**CHOOSING | settings).fit(near(3, 1), Run(tune=near(2, 2)))
-    assert [row["depth"] for row in detector.chosen()[0]["table"]] == ladder
-    assert detector.depths == ladder[:1]
+    tried = [row["depth"] for row in detector.chosen()[0]["table"]]
+    assert [ladder[0] for ladder in tried if len(ladder) == 1] == depths
+    assert tried == sorted(tried, key=lambda ladder: (-len(ladder), ladder))
+    assert detector.depths == taken
     without = tiny(**CHOOSING | settings).fit(near(3, 1))
-    assert without.depths == ([100] if 100 in ladder else ladder[:1])
+    assert without.depths == ([100] if 100 in depths else depths[:1])
 
 
 def test_without_images_to_choose_on_it_is_the_paper_s_depth() -> None:
@@ -123,18 +141,17 @@ def test_the_choice_depends_on_train_and_tune_images_and_the_seed_alone() -> Non
     json.dumps(first.chosen())
 
 
-def test_the_scores_of_the_choice_are_those_of_the_detector() -> None:
+@pytest.mark.parametrize("score", list(scoring.SCORES))
+def test_the_scores_of_the_choice_are_those_of_the_detector(score: str) -> None:
     """A tune image scores the same while the depth is chosen and after."""
-    seen: dict[int, Tensor] = {}
     tune, run = good(4, seed=2), Run(seed=4)
-    detector = tiny(depth=[50]).fit(TRAIN, run)
+    detector = tiny(depth=[50], score=score).fit(TRAIN, run)
+    possible = [[50], [100], [50, 100], [25, 50, 100]]
     with torch.no_grad():
-        for depth in (50, 100):
-            score = detector._candidate([depth], TRAIN, run)
-            seen[depth] = score(tune, names(4))
+        found = detector._candidates(possible, TRAIN, run)(tune, names(4))
+        for column, depth in zip(found.T, possible, strict=True):
             whole = detector.variant(depth=depth).measure(TRAIN, run)
-            expected = whole(tune, PerImage(4, names(4))).score
-            torch.testing.assert_close(seen[depth], expected)
+            torch.testing.assert_close(column, whole(tune, PerImage(4, names(4))).score)
 
 
 def test_fitting_again_forgets_the_choice() -> None:

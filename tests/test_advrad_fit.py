@@ -10,8 +10,10 @@ import pytest
 import torch
 from toys import PAPER, good, same, tiny
 
+from advrad import detectors, store
 from advrad.detectors import AdvRAD, Run
-from advrad.errors import DivergedError, ModelError
+from advrad.detectors._moments import Moments
+from advrad.errors import DivergedError, ModelError, UsageError
 
 TRAIN = good(10)
 
@@ -111,7 +113,7 @@ def test_another_training_is_not_resumed(
     tmp_path: Path, settings: dict[str, Any], run: dict[str, Any], named: str
 ) -> None:
     tiny(steps=2).fit(TRAIN, Run(seed=4, folder=tmp_path))
-    with pytest.raises(ModelError, match=f"other settings or other images.*{named}"):
+    with pytest.raises(UsageError, match=f"other settings or other images.*{named}"):
         tiny(steps=2, **settings).fit(
             TRAIN, Run(**{"seed": 4} | run, folder=tmp_path, resume=True)
         )
@@ -142,3 +144,39 @@ def test_images_that_are_no_numbers_stop_the_training_at_the_step(tmp_path: Path
 def test_the_first_step_is_named_where_every_image_is_spoilt() -> None:
     with pytest.raises(DivergedError, match="diverged at step 1"):
         tiny().fit(torch.full_like(TRAIN, math.nan))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("typical", lambda t: t[:, :-1]),
+        ("typical", lambda t: t.repeat(2, 1, 1)),
+        ("spread", lambda t: t[..., None]),
+        ("papers", lambda t: t[None]),
+    ],
+)
+def test_learnt_maps_of_another_shape_are_refused(name: str, change: Any) -> None:
+    files = tiny(steps=1).fit(TRAIN).files()
+    state = store.read_tensors(files)
+    changed = store.tensors(state | {name: change(state[name])})
+    assert detectors.restore(files)
+    with pytest.raises(ModelError, match="do not fit"):
+        detectors.restore(files | {"model.safetensors": changed})
+
+
+def test_half_of_what_is_learnt_is_refused() -> None:
+    files = tiny(steps=1).fit(TRAIN).files()
+    state = store.read_tensors(files)
+    del state["papers"]
+    with pytest.raises(ModelError, match="do not fit"):
+        detectors.restore(files | {"model.safetensors": store.tensors(state)})
+
+
+def test_what_good_images_show_is_their_mean_and_standard_deviation_in_any_batches() -> None:
+    maps = torch.randn(11, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for cuts in ([11], [1] * 11, [5, 6]):
+        moments = Moments()
+        for batch in maps.split(cuts):
+            moments.add(batch)
+        torch.testing.assert_close(moments.mean(), maps.mean(0))
+        torch.testing.assert_close(moments.spread(), maps.std(0, correction=0))

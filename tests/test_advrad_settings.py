@@ -52,7 +52,7 @@ def test_the_default_is_the_fast_preset() -> None:
     found = fast.resolved()
     assert (found["size"], found["patch"], found["batch"]) == (128, 2, 16)
     assert found["widths"] == (64, 96, 128, 128)
-    assert (found["precision"], found["score"], found["draws"]) == ("bfloat16", "deviation", 4)
+    assert (found["precision"], found["score"], found["draws"]) == ("bfloat16", "deviation", 2)
     assert fast.settings.depth is None
     assert fast.cost()["parameters"] < 113_676_678 / 10
 
@@ -108,6 +108,7 @@ def test_what_is_given_takes_the_preset_s_place_and_nothing_else_moves(preset: s
         ({"depth": [50, 3], "shots": 4}, "depth=3 with shots=4: expected"),
         ({"depth": []}, "depth=.*: expected one depth or more"),
         ({"depth": None, "levels": [1, 20]}, "levels=.*none of 25, 50, .*give a depth"),
+        ({"depth": None, "size": 8}, "size=8: a depth is chosen on injected.*16 px.*give a depth"),
         ({"depth": None, "shots": 301}, "shots=301: none of 25, 50"),
     ],
 )

@@ -141,3 +141,23 @@ def sorted_back(scores: tuple[float, ...], record: Any) -> list[float]:
     """The scores, which a calibration keeps in order, in the order of the rows."""
     ranks = np.argsort(np.argsort([row["score"] for row in record["images"]]))
     return [scores[rank] for rank in ranks]
+
+
+def test_fewer_images_are_drawn_from_the_whole_folder_not_its_first(
+    model: Path, fresh: Path, capsys: Capture
+) -> None:
+    code, record, _ = run(capsys, "calibrate", model, fresh, "--limit=20", "--level=0.05")
+    assert code == 0
+    assert record["calibration"]["count"] == 20
+    first = {fingerprint(path) for path in sorted(fresh.iterdir())[:20]}
+    assert set(load(model).seen["calibrate"]) != first
+
+
+def test_thresholds_that_coincide_are_said_to_leave_no_room(
+    model: Path, fresh: Path, capsys: Capture
+) -> None:
+    """With 3 images both levels take the highest score."""
+    for path in sorted(fresh.iterdir())[3:]:
+        path.unlink()
+    assert main(["calibrate", str(model), str(fresh), "--level=0.25", "--unsure-level=0.3"]) == 0
+    assert "UNSURE never" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from trainings import equal, tiny, tiny_training, weights
 
 from advrad.diffusion import Average, Recipe
 from advrad.diffusion.checkpoint import Checkpoint
-from advrad.errors import ModelError, ResourceError
+from advrad.errors import ModelError, ResourceError, UsageError
 
 RECIPE = Recipe(4, rate=1e-2)
 
@@ -77,10 +77,10 @@ def test_another_training_is_refused_and_what_changed_is_named(path: Path) -> No
     ours = theirs | {"rate": 0.2, "images": long[1:]}
     module, average, optimizer = parts()
     before = weights(module)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(UsageError) as caught:
         Checkpoint(path, json.dumps(ours)).restore(module, average, optimizer)
     message = str(caught.value)
-    assert caught.value.exit_code == 4
+    assert caught.value.exit_code == 2
     assert "rate (0.1 there, 0.2 here)" in message
     assert "images" in message
     assert long[0] not in message
@@ -97,13 +97,13 @@ def trained(path: Path) -> tuple[nn.Module, Average, torch.optim.Adam]:
 
 @pytest.mark.parametrize("signature", ["other", "5", "[1]", '"text"', "null", '{"a": 1}', ""])
 def test_any_other_signature_is_refused(path: Path, signature: str) -> None:
-    with pytest.raises(ModelError, match="other settings or other images"):
+    with pytest.raises(UsageError, match="other settings or other images"):
         Checkpoint(path, signature).restore(*parts())
 
 
 def test_a_foreign_tensor_file_is_refused(path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="other settings"):
+    with pytest.raises(UsageError, match="other settings"):
         Checkpoint(path, "ours").restore(*parts())
 
 
@@ -133,9 +133,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     monkeypatch.setattr(os, call, full)
     saved: list[int] = []
     with pytest.raises(ResourceError, match=r"disk is full.*--resume"):
-        Checkpoint(path, "ours", saved=saved.append).save(5, *state)
+        Checkpoint(path, "ours", saving=saved.append).save(5, *state)
     assert path.read_bytes() == before
-    assert not saved
+    assert saved == [5]
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -366,3 +366,9 @@ def test_no_draws_are_refused(fitted: Detector) -> None:
     if fitted.draws_taken:
         with pytest.raises(ValueError, match="draws=0"):
             fitted(TRAIN[:1], Fixed(0), draws=0)
+
+
+@pytest.mark.parametrize("wrong", [TRAIN[0], (255 * TRAIN).byte(), TRAIN[None], TRAIN[0, 0]])
+def test_what_is_no_batch_of_floats_is_refused(fitted: Detector, wrong: torch.Tensor) -> None:
+    with pytest.raises(UsageError, match=r"expected a batch.*x\[None\]"):
+        fitted(wrong, Fixed(0))

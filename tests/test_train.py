@@ -146,16 +146,16 @@ def test_the_clock_asks_for_saves_and_whoever_logs_has_seen_the_step(tmp_path: P
     events: list[tuple[str, int]] = []
     checkpoint = Checkpoint(tmp_path / "c.safetensors", seconds=0.0)
     checkpoint.restored = lambda number: events.append(("restored", number))
-    checkpoint.saved = lambda number: events.append(("saved", number))
+    checkpoint.saving = lambda number: events.append(("saving", number))
     for step in tiny_training(tiny(), checkpoint, Recipe(3)):
         events.append(("seen", step.number))
-    each = [(what, number) for number in (1, 2, 3) for what in ("seen", "saved")]
+    each = [(what, number) for number in (1, 2, 3) for what in ("seen", "saving")]
     assert events == [("restored", 0), *each]
 
 
 def test_a_patient_clock_saves_only_at_the_end(tmp_path: Path) -> None:
     saved: list[int] = []
-    checkpoint = Checkpoint(tmp_path / "c.safetensors", seconds=1e9, saved=saved.append)
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", seconds=1e9, saving=saved.append)
     list(tiny_training(tiny(), checkpoint, Recipe(4)))
     assert saved == [4]
 
@@ -177,7 +177,7 @@ def test_what_the_loss_raises_loses_no_step(tmp_path: Path, error: type[BaseExce
     hook = module.network.register_forward_hook(interrupt)
     saved: list[int] = []
     with pytest.raises(error):
-        list(tiny_training(module, Checkpoint(path, saved=saved.append), SHORT))
+        list(tiny_training(module, Checkpoint(path, saving=saved.append), SHORT))
     assert saved == [7]
     hook.remove()
     module = tiny()

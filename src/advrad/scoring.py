@@ -69,10 +69,12 @@ class Score(NamedTuple):
             (B, C, H, W) -> (B, V, H, W); averaged over draws, joined over depths.
         judge: the map made of it, given its mean and standard deviation over good images,
             (B, K, H, W), (K, H, W), (K, H, W) -> (B, H, W).
+        number: of the views, V.
     """
 
     views: Callable[[Tensor], Tensor]
     judge: Callable[[Tensor, Tensor, Tensor], Tensor]
+    number: int = 1
 
 
 def filtered(gap: Tensor) -> Tensor:
@@ -112,5 +114,5 @@ def aggregate(deviation: Tensor, top: float = 0.0) -> Tensor:
 SCORES: dict[str, Score] = {
     "paper": Score(filtered, absolute),
     "deviation": Score(filtered, normalised),
-    "signed": Score(signed, normalised),
+    "signed": Score(signed, normalised, 2),
 }

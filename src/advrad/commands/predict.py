@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .device import resolve
-from .options import BatchSize, Debug, Device, Json, Limit, Model, Seed, SkipBad
+from .options import BatchSize, Debug, Device, Json, Model, Seed, SkipBad
 from .output import print_json, printable
 from .progress import progress
 
@@ -51,7 +51,9 @@ def predict(
     seed: Seed = None,
     device: Device = None,
     batch_size: BatchSize = 16,
-    limit: Limit = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many images, the first by name.")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

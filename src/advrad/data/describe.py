@@ -38,7 +38,8 @@ def _division(check: "Check") -> Iterator[str]:
     yield f"    calibrate: {_short(check.division['calibrate'])}"
     if check.approximate:
         yield "    the images that calibrate also tune: the false-alarm bound is approximate"
-    yield f"    lowest false-alarm level that {count} images can hold: {100 / (count + 1):.2g} %"
+    held = f"{count} image{'s' * (count > 1)}"
+    yield f"    lowest false-alarm level that {held} can hold: {100 / (count + 1):.2g} %"
 
 
 def _masks(check: "Check") -> Iterator[str]:

@@ -57,7 +57,8 @@ def restore(files: Mapping[str, bytes]) -> Detector:
         _register(detector, name, state[name])
     try:
         detector.load_state_dict(state)
-    except RuntimeError as error:
+        detector.check()
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"the model's tensors do not fit its config.json: {error}") from error
     return detector.eval().requires_grad_(False)
 

@@ -12,8 +12,8 @@ from ..files import write_text
 class TrainingLog:
     """One JSON row a step in `log.jsonl`: step, loss, norm of the gradient, seconds, CPU seconds.
 
-    Rows are written when the checkpoint is, so that a resumed training goes on in the right line
-    and its seconds add up. Without a folder nothing is written.
+    Rows are written just before the checkpoint is, so that a resumed training goes on in the right
+    line and its seconds add up. Without a folder nothing is written.
     """
 
     def __init__(self, folder: Path | None, resume: bool = False) -> None:

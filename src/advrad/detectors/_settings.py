@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..data.shapes import MIN_SIDE
 from ..diffusion import SCHEDULES
 from ..diffusion.augment import ALL as VIEWS
 from ..errors import UsageError
@@ -37,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "size": 128,
         "depth": None,
         "shots": 1,
-        "draws": 4,
+        "draws": 2,
         "score": "deviation",
         "top": 0.01,
         "schedule": "linear",
@@ -45,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "widths": (64, 96, 128, 128),
         "blocks": 1,
         "attention": (),
-        "levels": (1, 900),
+        "levels": (1, 400),
         "steps": 1000,
         "batch": 16,
         "rate": 5e-4,
@@ -58,7 +59,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-DEPTHS = (25, 50, 100, 200, 300)  # the ladder from which a depth that is not given is chosen
+DEPTHS = (25, 50, 100, 200, 300)  # from which a depth that is not given is chosen
+RUNGS = 3  # as many of them, next to each other, at most
 
 TRAINED = (
     "size",
@@ -107,10 +109,24 @@ class Settings:
     precision: str
 
 
-def ladder(settings: Settings) -> list[int]:
+def depths_of(settings: Settings) -> list[int]:
     """The depths to choose from: those that the training covers and the shots allow."""
     low, high = settings.levels
     return [depth for depth in DEPTHS if max(low, settings.shots) <= depth <= high]
+
+
+def ladders(settings: Settings) -> list[list[int]]:
+    """What is chosen among where no depth is given: every row of neighbouring depths.
+
+    The longest first, since several depths see what one overlooks, and the mildest of a length
+    first, since it leaves most of a good image as it is.
+    """
+    depths = depths_of(settings)
+    return [
+        depths[start : start + length]
+        for length in range(min(RUNGS, len(depths)), 0, -1)
+        for start in range(len(depths) - length + 1)
+    ]
 
 
 def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
@@ -174,10 +190,15 @@ def _check_size(settings: Settings) -> None:
 def _check_depth(settings: Settings) -> None:
     if settings.depth == ():
         raise UsageError("depth=[]: expected one depth or more, or none to have it chosen")
-    if settings.depth is None and not ladder(settings):
+    if settings.depth is None and not depths_of(settings):
         raise UsageError(
             f"levels={settings.levels} with shots={settings.shots}: none of "
             f"{', '.join(map(str, DEPTHS))} is among them to be chosen; give a depth"
+        )
+    if settings.depth is None and settings.size < MIN_SIDE:
+        raise UsageError(
+            f"size={settings.size}: a depth is chosen on injected defects, which need {MIN_SIDE} "
+            "px or more; give a depth"
         )
     for depth in settings.depth or ():
         if not settings.shots <= depth <= 1000:

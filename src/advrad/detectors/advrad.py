@@ -21,11 +21,11 @@ from .. import scoring
 from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, UNet, reconstruct, train
 from ..diffusion.batches import DrawnLoss
 from ..diffusion.checkpoint import Checkpoint
-from ..images import resize, to_channels
 from ..noise import Noise, PerImage, fresh, redraw
-from ..tune import Choice, Score, choose
+from ..tune import Choice, Score, choose, evenly
 from ._log import TrainingLog
-from ._settings import TRAINED, Settings, ladder, resolve
+from ._moments import Moments
+from ._settings import TRAINED, Settings, depths_of, ladders, resolve
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Progress, Run
 
 STEP = 16  # images at once while good images are measured
@@ -113,9 +113,9 @@ class AdvRAD(Detector):
         self.train()
         self._learn(images, run)
         self.eval()
-        if self.settings.depth is None:
+        if self.settings.depth is None and run.tune is not None:
             with torch.no_grad():
-                self._choose_depth(images, run)
+                self._choose_depth(images, run.tune, run)
         return self.measure(images, run)
 
     def measure(self, images: Images, run: Run = PLAIN) -> Self:
@@ -138,8 +138,6 @@ class AdvRAD(Detector):
         Differentiable; the map has the side of x. Raises ValueError before `fit`, and where
         `draws` is below 1.
         """
-        if self.typical is None or self.spread is None:
-            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
         if draws is not None and draws < 1:
             raise ValueError(f"draws={draws}: expected 1 or more, or None for the detector's own")
         return self._judged(x, noise, draws or self.settings.draws)[0]
@@ -153,7 +151,7 @@ class AdvRAD(Detector):
         """The anomaly, and the paper's exact score of the first draw at the first depth, (B,)."""
         if self.typical is None or self.spread is None or self.papers is None:
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
-        fitted = resize(to_channels(x, self.channels), self.input_size)
+        fitted = self.seen(x)
         error, first = self._error(fitted, self.depths, noise, draws)
         judge = scoring.SCORES[self.settings.score].judge
         deviation = judge(error, self.typical, self.spread)
@@ -164,8 +162,15 @@ class AdvRAD(Detector):
 
     def reconstruction(self, x: Tensor, noise: Noise = fresh) -> Tensor:
         """What the detector compares x with, one draw of it: (B, C, H, W) in [0, 1] scale."""
-        fitted = resize(to_channels(x, self.channels), self.input_size)
-        return self._rebuild(fitted, self.depths[-1], noise)
+        return self._rebuild(self.seen(x), self.depths[-1], noise)
+
+    def check(self) -> None:
+        learnt = [self.typical, self.spread, self.papers]
+        given = [None if value is None else tuple(value.shape) for value in learnt]
+        side, maps = self.input_size, len(self.depths) * scoring.SCORES[self.settings.score].number
+        fitted = [(maps, side, side), (maps, side, side), (side, side)]
+        if given not in ([None] * 3, fitted) or not all(0 < d <= 1000 for d in self.depths):
+            raise ValueError(f"learnt shapes {given} at depths {self.depths}, expected {fitted}")
 
     @property
     def input_size(self) -> int:
@@ -195,7 +200,7 @@ class AdvRAD(Detector):
             return list(self.settings.depth)
         if self.taken is not None:
             return [int(depth) for depth in self.taken]
-        possible = ladder(self.settings)
+        possible = depths_of(self.settings)
         return [100 if 100 in possible else possible[0]]
 
     def _denoiser(self) -> EpsDenoiser:
@@ -233,7 +238,7 @@ class AdvRAD(Detector):
         loss = DrawnLoss(self.denoiser, images, s.batch, s.levels, s.augment, run.seed, run.device)
         log, checkpoint = TrainingLog(run.folder, run.resume), self._checkpoint(run)
         if checkpoint:
-            checkpoint.saved, checkpoint.restored = log.write, log.rewind
+            checkpoint.saving, checkpoint.restored = log.write, log.rewind
         with contextlib.closing(train(self.denoiser, loss, recipe, checkpoint)) as steps:
             for step in steps:
                 log.add(step)
@@ -250,49 +255,45 @@ class AdvRAD(Detector):
         signature |= {"channels": self.channels, "seed": run.seed, "images": run.images}
         return Checkpoint(path, json.dumps(signature))
 
-    def _choose_depth(self, images: Images, run: Run) -> None:
-        """Takes the depth that best tells injected defects on `run.tune`, 100 without any."""
-        if run.tune is None:
-            return
-        depths = ladder(self.settings)
-        candidates = {}
-        for done, depth in enumerate(depths):
-            run.report(Progress("choosing the depth", done, len(depths)))
-            candidates[depth] = self._candidate([depth], images, run)
-        self.choice = choose("depth", candidates, run.tune)
-        self.taken = torch.tensor([self.choice.chosen])
+    def _choose_depth(self, images: Images, tune: Images, run: Run) -> None:
+        """Takes the ladder of depths that tells injected defects."""
+        possible, report = ladders(self.settings), run.stage("choosing the depth")
+        score = self._candidates(possible, images, run)
+        self.choice = choose("depth", possible, score, tune, report=report)
+        self.taken = torch.tensor(self.choice.chosen)
 
-    def _candidate(self, depths: Sequence[int], images: Images, run: Run) -> Score:
-        """The score at some depths, with statistics of at most 64 training images."""
+    def _candidates(self, possible: list[list[int]], images: Images, run: Run) -> Score:
+        """The score under each ladder, with statistics of at most 64 training images.
+
+        The deviation of a ladder is the mean of its depths', so that each is computed once.
+        """
+        depths = sorted({depth for ladder in possible for depth in ladder})
         typical, spread, _ = self._statistics(images, depths, run, min(len(images), 64))
-        judge = scoring.SCORES[self.settings.score].judge
+        _, judge, views = scoring.SCORES[self.settings.score]
 
         def score(x: Tensor, ids: list[str]) -> Tensor:
             noise = PerImage(run.seed, ids)
             error, _ = self._error(x.to(run.device), depths, noise, self.settings.draws)
-            return scoring.aggregate(judge(error, typical, spread), self.settings.top).cpu()
+            parts = [part.split(views, -3) for part in (error, typical, spread)]
+            maps = dict(zip(depths, map(judge, *parts), strict=True))
+            found = [torch.stack([maps[d] for d in ladder]).mean(0) for ladder in possible]
+            return torch.stack([scoring.aggregate(m, self.settings.top) for m in found], 1).cpu()
 
         return score
 
     def _statistics(
         self, images: Images, depths: Sequence[int], run: Run, count: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Over the first `count` images: mean and standard deviation of what the score looks at,
+    ) -> tuple[Tensor, ...]:
+        """Over `count` images: mean and standard deviation of what the score looks at,
         (K, H, W) each, and the mean of the paper's error of one draw, (H, W)."""
-        total = squares = papers = torch.zeros((), dtype=torch.float64)
+        views, papers, report = Moments(), Moments(), run.stage("measuring good images")
+        chosen = evenly(len(images), count)
         for start in range(0, count, STEP):
-            run.report(Progress("measuring good images", start, count))
-            places = range(start, min(start + STEP, count))
+            report(start, count)
+            places = chosen[start : start + STEP]
             x = torch.stack([images[i] for i in places]).to(run.device)
             noise = PerImage(run.seed, [f"good-{i}" for i in places])
             error, first = self._error(x, depths, noise, self.settings.draws)
-            error, first = error.double().cpu(), first.double().cpu()
-            total, squares = total + error.sum(0), squares + error.square().sum(0)
-            papers = papers + first.sum(0)
-        mean, papers = total / count, papers / count
-        spread = (squares / count - mean.square()).clamp_min(0).sqrt()
-        return _single(mean, run), _single(spread, run), _single(papers, run)
-
-
-def _single(value: Tensor, run: Run) -> Tensor:
-    return value.to(run.device, torch.float32)
+            views.add(error)
+            papers.add(first)
+        return tuple(m.to(run.device) for m in (views.mean(), views.spread(), papers.mean()))

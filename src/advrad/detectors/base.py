@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .. import store
 from ..diffusion.batches import Images
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..images import resize, to_channels
 from ..noise import Noise, fresh
 
@@ -61,6 +61,10 @@ class Run:
     resume: bool = False
     report: Callable[[Progress], None] = lambda progress: None
     device: str = "cpu"
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """Reports how much of a stage is done, of how much."""
+        return lambda done, total: self.report(Progress(name, done, total))
 
 
 PLAIN = Run()
@@ -114,6 +118,21 @@ class Detector(nn.Module, abc.ABC):
     def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:
         """The anomaly, and other scores (B,) that are to be reported beside it, by name."""
         return self(x, noise), {}
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The batch (B, 1 or 3, H, W) with the detector's own channels and size, differentiably.
+
+        Raises UsageError for any other shape, and for numbers that are no floats.
+        """
+        if x.ndim != 4 or not x.is_floating_point():
+            raise UsageError(
+                f"{x.dtype} of shape {tuple(x.shape)}: expected a batch of floats in [0, 1] with "
+                "shape (B, 1 or 3, H, W); one image is x[None]"
+            )
+        return resize(to_channels(x, self.channels), self.input_size)
+
+    def check(self) -> None:
+        """Raises ValueError where what was loaded cannot be what `fit` learns."""
 
     @property
     def params(self) -> dict[str, Any]:

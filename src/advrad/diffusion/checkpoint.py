@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..files import sweep, write_bytes
 from .ema import Average
 
@@ -32,14 +32,15 @@ class Checkpoint:
         signature: settings and data as one string; another one in the file is refused.
         seconds: least time between two saves by the clock; slow saves are rarer, so that they
             take no more than a twentieth of the time. 0 saves after every step.
-        saved: called with the step after each save.
+        saving: called with the step before each save: a log written then never lacks a step
+            that the checkpoint has.
         restored: called with the step from which a training goes on.
     """
 
     path: Path
     signature: str = ""
     seconds: float = 20.0
-    saved: Callable[[int], None] = lambda number: None
+    saving: Callable[[int], None] = lambda number: None
     restored: Callable[[int], None] = lambda number: None
     _last: float = field(default_factory=time.monotonic, repr=False)
     _took: float = field(default=0.0, repr=False)
@@ -54,6 +55,7 @@ class Checkpoint:
     ) -> None:
         """Writes the state after update `number`."""
         start = time.monotonic()
+        self.saving(number)
         tensors = {f"module/{n}": p.detach() for n, p in module.named_parameters()}
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
         for name, parameter in module.named_parameters():
@@ -64,7 +66,6 @@ class Checkpoint:
         write_bytes(self.path, save(payload, head))
         self._last = time.monotonic()
         self._took = self._last - start
-        self.saved(number)
 
     def restore(
         self, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
@@ -76,7 +77,7 @@ class Checkpoint:
             return 0
         head, tensors = self._read()
         if head.get("of") != self.signature:
-            raise ModelError(
+            raise UsageError(
                 f"{self.path} belongs to a training with other settings or other images: resume "
                 f"with the same ones, or start anew without --resume. {self._difference(head)}"
             )

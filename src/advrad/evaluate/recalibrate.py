@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..calibrate import calibrate
-from ..data import Dataset, Images
+from ..data import Dataset, Images, limit
 from ..errors import DataError, LeakError
 from ..model import Model
 from .scores import scored
@@ -64,4 +64,8 @@ def unseen(model: Model, dataset: Dataset, wanted: Recalibration) -> Images:
             f"the model has learnt from each of the {len(images)} good images of {dataset.name}: "
             "thresholds from them would promise too much; give good images that it has not seen"
         )
-    return images.subset(sorted(places.values())[: wanted.limit])
+    usable = images.subset(sorted(places.values()))
+    if wanted.limit is None:
+        return usable
+    kept = set(limit(usable.items, wanted.limit, dataset.split_seed))
+    return usable.subset([i for i, item in enumerate(usable.items) if item in kept])

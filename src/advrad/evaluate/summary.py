@@ -150,10 +150,12 @@ def demonstrated(result: Result, out: Path) -> str:
 
 
 def _lines(calibration: Calibration) -> list[str]:
-    return [
-        f"NG from {calibration.threshold:.6g}, UNSURE from {calibration.unsure:.6g}",
-        calibration.sentence(),
-    ]
+    unsure = (
+        f"UNSURE from {calibration.unsure:.6g}"
+        if calibration.unsure < calibration.threshold
+        else "UNSURE never: so few held-out images do not tell the two levels apart"
+    )
+    return [f"NG from {calibration.threshold:.6g}, {unsure}", calibration.sentence()]
 
 
 def _figure(result: Result, name: str) -> str:
