@@ -64,8 +64,8 @@ def test_duplicates(root: Path) -> None:
         Duplicate("train/good/03.png", "train/good/99.png", between=False),
         Duplicate("train/good/03.png", "test/good/7.png", between=True),
     ]
-    assert found.problems == ["1 duplicates between train and test: remove one of each"]
-    assert "1 duplicates within one part" in found.notes
+    assert found.problems == ["1 duplicate between train and test: remove one of each"]
+    assert "1 duplicate within one part" in found.notes
 
 
 def test_one_image_good_and_defect(root: Path) -> None:

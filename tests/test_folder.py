@@ -520,3 +520,9 @@ def test_words_are_usage_errors(root: str) -> None:
     with pytest.raises(AdvradError) as refused:
         load(root)
     assert refused.value.exit_code == 2
+
+
+def test_a_manifest_without_rows_is_said_to_list_no_images(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"lists no images: expected one row"):
+        load(tmp_path)

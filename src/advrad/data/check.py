@@ -185,9 +185,9 @@ def _judge(found: Check, dataset: Dataset) -> None:
     between = sum(duplicate.between for duplicate in found.duplicates)
     within = len(found.duplicates) - between
     if between:
-        found.problems.append(f"{between} duplicates between train and test: remove one of each")
+        found.problems.append(f"{_times(between)} between train and test: remove one of each")
     if within:
-        found.notes.append(f"{within} duplicates within one part")
+        found.notes.append(f"{_times(within)} within one part")
     if not dataset.train:
         found.problems.append("no images to train on")
     if len({item.defect for item in dataset.test}) < 2:
@@ -197,3 +197,7 @@ def _judge(found: Check, dataset: Dataset) -> None:
     if len({mode in GREY or mode.startswith("I;") for mode in found.modes}) > 1:
         found.notes.append("grey and colour images mixed: all are brought to one channel count")
     found.notes.extend(dataset.notes)
+
+
+def _times(count: int) -> str:
+    return f"{count} duplicate{'s' * (count > 1)}"

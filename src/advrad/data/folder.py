@@ -94,6 +94,8 @@ def _file(root: Path, layout: str | None) -> Path:
 
 
 def _refuse_no_good(place: Path, draft: Draft) -> None:
+    if not (draft.train or draft.test):
+        raise DataError(f"{place} lists no images: expected one row a photograph of a good part")
     if all(item.defect for item in (*draft.train, *draft.test)):
         ignored = f" ({'; '.join(draft.notes[:3])})" if draft.notes else ""
         raise DataError(
