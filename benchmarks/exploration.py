@@ -2,9 +2,9 @@
 
     python benchmarks/exploration.py elpv-poly
 
-Takes the model that `accuracy.py` trained, and computes image AUROC on at most 240 test images for
-a ladder of depths and several ways to look at one and the same reconstruction. It looks at test
-labels: it explains, and chooses nothing.
+Takes the model that `accuracy.py` trained, or another one given by `--model`, and computes image
+AUROC on at most 240 test images for a ladder of depths and several ways to look at the same
+reconstructions. It looks at test labels: it explains, and chooses nothing.
 
 - deviation: the multiscale error, normalised by what good images show at each place;
 - scales: the same for each scale by itself;
@@ -40,8 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--model", type=Path, help="its folder")
     wanted = parser.parse_args()
-    model = load_model(Path("runs/accuracy") / wanted.data / "0")
+    model = load_model(wanted.model or Path("runs/accuracy") / wanted.data / "0")
     data = load(wanted.data)
     assert isinstance(model.detector, AdvRAD)
     test = Images(limit(data.test, wanted.images, data.split_seed), model.preprocess)
@@ -51,7 +52,7 @@ def main() -> None:
     labels = torch.tensor(test.labels)
     table: dict[str, Any] = {}
     sums: dict[str, Tensor] = {}
-    for depth in DEPTHS:
+    for depth in [d for d in DEPTHS if d <= model.detector.settings.levels[1]]:
         typical, shown = _looks(model.detector, good, depth), _looks(model.detector, test, depth)
         row = {}
         for name in shown:
@@ -69,6 +70,7 @@ def main() -> None:
             "brightness": auroc(darkness, labels),
             "images": {"good": int((~labels).sum()), "defect": int(labels.sum())},
             "steps": model.detector.settings.steps,
+            "levels": model.detector.settings.levels,
             "draws": DRAWS,
             "top": TOP,
             "load_average": load_average(),

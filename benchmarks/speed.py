@@ -7,6 +7,7 @@ and the spread over the turns is given. Asked for: one image, one draw, batch of
 most 30 ms.
 """
 
+import argparse
 import statistics
 import time
 
@@ -21,6 +22,7 @@ BATCH, TURNS = 16, 7
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     x = torch.rand(BATCH, 1, 128, 128)
     detectors = {p: _ready(p) for p in ("bfloat16", "float32")}
     predict: dict[str, list[float]] = {p: [] for p in detectors}

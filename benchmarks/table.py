@@ -85,14 +85,14 @@ def _choice(name: str, run: dict[str, Any], command: str) -> list[list[str]]:
     if not ladder:
         return []
     best = max(ladder, key=lambda depth: ladder[depth])
-    taken = str(run["choice"]["depth"][0])
-    cost = ladder[best] - ladder[taken]
+    taken = " + ".join(map(str, run["choice"]["depth"]))
+    cost = ladder[best] - run["image_auroc"]
     exact = run["image_auroc_float32"] - run["image_auroc"]
     return [
         [f"{name}, float32 minus bfloat16", f"{exact:+.4f}", "within 0.005", command],
         [
-            f"{name}, cost of choosing depth {taken} without labels (best with them: {best})",
-            f"{cost:.3f}",
+            f"{name}, cost of depth {taken}, chosen without labels (best one with them: {best})",
+            f"{cost:+.3f}",
             "at most 0.01",
             command,
         ],
