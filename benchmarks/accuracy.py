@@ -4,10 +4,12 @@
     python benchmarks/accuracy.py brick elpv-poly weave speckle ridges
 
 Every data set and seed is trained by `advrad.train` (preset fast, nothing set but --steps), kept
-under runs/accuracy/ and resumed when it was interrupted. From the one denoiser, without training
+under runs/accuracy/ and resumed; one that is finished has its depth chosen and its thresholds set
+again. From the one denoiser, without training
 anew:
 
-- the model as it is, and beside it the paper's exact score, one draw, at the chosen depth;
+- the model as it is, and beside it the paper's exact score, one draw, at the first of the chosen
+  depths;
 - with `--labelled`, for the first seed: in float32; with the score `signed`; the paper's exact
   score at depth 100; and every depth of the ladder, so that what the choice without labels costs
   can be said. Nothing is chosen by these.
@@ -27,7 +29,6 @@ from advrad.detectors._settings import DEPTHS
 from advrad.evaluate import Training, evaluate, scored, train
 from advrad.metrics import auroc
 from advrad.model import Model
-from advrad.model import load as load_model
 
 PAPER: dict[str, Any] = {"score": "paper", "top": 0.0, "draws": 1}
 RUNS = Path("runs/accuracy")
@@ -42,11 +43,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
     wanted = parser.parse_args()
     for name in wanted.data:
-        for seed in wanted.seeds:
-            _model(name, seed, wanted.steps)
+        models = {seed: _model(name, seed, wanted.steps) for seed in wanted.seeds}
         if wanted.train:
             continue
-        rows = [_one(name, seed, wanted) for seed in wanted.seeds]
+        rows = [_one(name, model, seed, wanted) for seed, model in models.items()]
         keep(f"accuracy-{name}", _summary(rows) | {"runs": rows})
 
 
@@ -60,16 +60,13 @@ def _dataset(name: str) -> Dataset:
 
 
 def _model(name: str, seed: int, steps: int | None) -> Model:
-    """Trained, or what an earlier run trained."""
     folder = RUNS / name / str(seed)
-    if (folder / "manifest.json").exists():
-        return load_model(folder)
     asked = Training(settings={"steps": steps} if steps else {}, seed=seed, resume=True)
     return train(_dataset(name), folder, asked, _Printed(f"{name} {seed}"))
 
 
-def _one(name: str, seed: int, wanted: argparse.Namespace) -> dict[str, Any]:
-    data, model = _dataset(name), _model(name, seed, wanted.steps)
+def _one(name: str, model: Model, seed: int, wanted: argparse.Namespace) -> dict[str, Any]:
+    data = _dataset(name)
     result = evaluate(model, data)
     assert isinstance(model.detector, AdvRAD)
     found = {

@@ -68,7 +68,8 @@ def _model(data: Dataset, name: str) -> Model:
 def _judged(model: Model, data: Dataset, draws: int) -> dict[str, Any]:
     good = Images(data.train, model.preprocess)
     held = {*model.seen["tune"], *model.seen["calibrate"]}
-    learnt = good.subset([i for i in range(len(good)) if good.ids[i] in set(model.seen["train"])])
+    trained = set(model.seen["train"])
+    learnt = good.subset([i for i in range(len(good)) if good.ids[i] in trained])
     learnt = learnt.subset(evenly(len(learnt), 128))
     spare = good.subset([i for i in range(len(good)) if good.ids[i] in held])
     doubtful = load(f"{data.name}-doubtful")

@@ -1,8 +1,10 @@
 """AdvRAD's presets, and what it refuses before it begins."""
 
+import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from toys import tiny
@@ -109,6 +111,11 @@ def test_what_is_given_takes_the_preset_s_place_and_nothing_else_moves(preset: s
         ({"depth": []}, "depth=.*: expected one depth or more"),
         ({"depth": None, "levels": [1, 20]}, "levels=.*none of 25, 50, .*give a depth"),
         ({"depth": None, "size": 8}, "size=8: a depth is chosen on injected.*16 px.*give a depth"),
+        ({"depth": [50, 50]}, "depth=.*50, 50.*: each depth counts once"),
+        ({"depth": 50.5}, "depth=50.5: "),
+        ({"size": "wide"}, "size=wide: input should be a valid integer"),
+        ({"widths": 16}, "widths=16: input should be a valid tuple"),
+        ({"levels": 400}, "levels=400: expected two numbers"),
         ({"depth": None, "shots": 301}, "shots=301: none of 25, 50"),
     ],
 )
@@ -121,3 +128,13 @@ def test_an_impossible_setting_is_refused_with_what_is_possible(
 
 def test_settings_may_be_asked_for_that_only_matter_later() -> None:
     tiny(rate=0.0, average=0.0, clip=0.0, warmup=0, top=1.0, levels=[7, 7], depth=1000)
+
+
+@pytest.mark.parametrize(
+    "depth", [(50, 75), range(50, 100, 25), np.array([50, 75]), torch.tensor([50, 75])]
+)
+def test_numbers_in_any_sequence_are_stored_as_plain_ones(depth: Any) -> None:
+    detector = tiny(depth=depth)
+    assert detector.depth == detector.depths == [50, 75]
+    assert {type(each) for each in detector.depth} == {int}
+    json.dumps(detector.params)

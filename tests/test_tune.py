@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,9 +126,9 @@ def test_equal_is_what_lies_within_the_best_one_s_standard_error() -> None:
     assert choice.chosen == 1
 
 
-@pytest.mark.parametrize("n", [2, 7, 40])
-def test_the_standard_error_is_delong_s_where_both_sides_are_independent_images(n: int) -> None:
-    """With uncorrelated sides it is the root of the two variances of placements over n."""
+@pytest.mark.parametrize("n", [3, 7, 40])
+def test_the_standard_error_is_that_of_the_images_summed_placements(n: int) -> None:
+    """DeLong's two variances over n, and twice their covariance, since the images are the same."""
     source = torch.Generator().manual_seed(n)
     wins = torch.rand(1, 2, n, generator=source, dtype=torch.float64)
     one, other = wins[0].numpy()
@@ -148,13 +149,25 @@ def test_kinds_that_agree_tell_no_more_than_one_and_independent_ones_do() -> Non
     assert standard_error(four) == pytest.approx(standard_error(one) / 2, rel=0.05)
 
 
-def test_the_standard_error_is_that_of_many_data_sets() -> None:
-    """Scores N(0, 1) of good images, and of the same ones N(+ 1, 1) with a defect."""
+@pytest.mark.parametrize("n", [1, 2])
+def test_of_too_few_images_nothing_is_known_and_the_first_value_is_taken(n: int) -> None:
+    assert standard_error(torch.rand(3, 2, n)) is None
+    choice = choose("n", [3, 1], columns(blind, told), IMAGES[:n])
+    assert [row["standard_error"] for row in choice.table] == [None, None]
+    assert choice.chosen == 3
+
+
+@pytest.mark.parametrize("n", [4, 8, 40])
+def test_mean_and_standard_error_are_those_of_many_data_sets(n: int) -> None:
+    """Scores N(0, 1) of good images, and of the same ones + N(1, 0.7^2) with a defect.
+
+    A defect of one image against another is N(1, 2 + 0.7^2): the AUROC's true value.
+    """
     source = torch.Generator().manual_seed(1)
     means, errors = [], []
-    for _ in range(300):
-        base = torch.randn(40, 1, generator=source)
-        given = {f"{i}": base[i, 0] for i in range(40)}
+    for _ in range(400):
+        base = torch.randn(n, 1, generator=source)
+        given = {f"{i}": base[i, 0] for i in range(n)}
 
         def score(x: Tensor, ids: list[str], given: Any = given) -> Tensor:
             parts = [name.split("-") for name in ids]
@@ -166,11 +179,14 @@ def test_the_standard_error_is_that_of_many_data_sets() -> None:
                 ]
             )[:, None]
 
-        row = choose("n", [0], score, _Plain(40), kinds=["spot"]).table[0]
+        row = choose("n", [0], score, _Plain(n), kinds=["spot"]).table[0]
         means.append(row["mean"])
         errors.append(row["standard_error"])
-    true = float(torch.tensor(means).std())
-    assert sum(errors) / len(errors) == pytest.approx(true, rel=0.15)
+    spread = statistics.stdev(means)
+    true = stats.norm.cdf(1 / math.sqrt(2 + 0.7**2))
+    assert abs(statistics.mean(means) - true) < 4 * spread / math.sqrt(400)
+    rms = math.sqrt(statistics.mean(error**2 for error in errors))
+    assert rms == pytest.approx(spread, rel=0.15)
 
 
 class _Plain(Sequence[Tensor]):
@@ -187,7 +203,8 @@ class _Plain(Sequence[Tensor]):
 
 
 def test_the_figures_are_those_of_the_images_one_by_one() -> None:
-    """Twenty images, more than are scored at once; each defect is that of its image's number."""
+    """Twenty images, more than are scored at once; each defect is that of its image's number,
+    and meets the nineteen others."""
     images = good(20, seed=8)
     row = choose("n", [0], columns(lucky), images, kinds=["spot", "stain"]).table[0]
     whole = [float(lucky(images[i : i + 1], [f"tune-{i}"])) for i in range(20)]
@@ -196,8 +213,11 @@ def test_the_figures_are_those_of_the_images_one_by_one() -> None:
             float(lucky(defects.ALL[kind](images[i], Fixed(i))[0][None], [f"tune-{i}-{kind}"]))
             for i in range(20)
         ]
-        expected = auroc(torch.tensor(whole + broken), torch.arange(40) >= 20)
-        assert row[kind] == pytest.approx(expected, abs=1e-9)
+        met = [
+            auroc(torch.tensor([*whole[:i], *whole[i + 1 :], broken[i]]), torch.arange(20) > 18)
+            for i in range(20)
+        ]
+        assert row[kind] == pytest.approx(statistics.mean(met), abs=1e-9)
         assert 0.5 < row[kind] < 1
 
 

@@ -88,3 +88,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def as_given(value: Any) -> Any:
+    """A setting as the command line takes it: a list as JSON, the rest as it is."""
+    return json.dumps(list(value)) if isinstance(value, (list, tuple)) else value

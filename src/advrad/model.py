@@ -14,6 +14,7 @@ from . import __version__, store
 from .calibrate import Calibration
 from .detectors import Detector, restore
 from .errors import LeakError, ModelError
+from .files import as_given
 from .images import Preprocess
 
 Seen = dict[str, tuple[str, ...]]  # train, tune, calibrate -> sha256 of the images
@@ -103,7 +104,7 @@ def card(model: Model) -> str:
     about, size = model.about, model.preprocess.size
     parts = ", ".join(f"{len(ids)} to {part}" for part, ids in model.seen.items())
     settings = "\n".join(
-        f"| {name} | {value} |" for name, value in about.get("settings", {}).items()
+        f"| {name} | {as_given(value)} |" for name, value in about.get("settings", {}).items()
     )
     return f"""# {model.name}
 

@@ -99,8 +99,13 @@ def absolute(error: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
 
 
 def normalised(error: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
-    """The same in units of what good images vary by at the same place; mean over K."""
-    floor = FLOOR * spread.mean((-2, -1), keepdim=True) + 1e-8
+    """The same in units of what good images vary by at the same place; mean over K.
+
+    Where they do not vary at all (a single one was measured), the unit is the typical error.
+    """
+    whole = spread.mean((-2, -1), keepdim=True)
+    unit = torch.where(whole > 0, FLOOR * whole, typical.abs().mean((-2, -1), keepdim=True))
+    floor = unit + 1e-8
     return ((error - typical).abs() / (spread + floor)).mean(1)
 
 

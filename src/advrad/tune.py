@@ -35,7 +35,7 @@ class Choice:
         name: of the setting.
         chosen: its value.
         table: one row a candidate: the AUROC for every kind of defect, their mean, and the
-            standard error of that mean.
+            standard error of that mean, None where there are too few images to know it.
     """
 
     name: str
@@ -86,28 +86,39 @@ def choose(
             row | {"mean": sum(shares) / len(shares), "standard_error": standard_error(own)}
         )
     best = max(table, key=lambda row: float(row["mean"]))
-    least = best["mean"] - max(tolerance, best["standard_error"])
+    error = best["standard_error"]
+    least = best["mean"] - max(tolerance, math.inf if error is None else error)
     chosen = next(row[name] for row in table if row["mean"] >= least)
     return Choice(name, chosen, tuple(table))
 
 
-def standard_error(wins: Tensor) -> float:
-    """Of the mean over kinds of the AUROC, from `wins` (kinds, 2, n): 0 below two images.
+LEAST = 3  # images from which their spread says something
+
+
+def standard_error(wins: Tensor) -> float | None:
+    """Of the mean over kinds of the AUROC, from `wins` (kinds, 2, n); None below `LEAST` images.
 
     An image enters as itself and with one defect of each kind. Its share in the estimate is the
     sum of its placements on both sides (DeLong et al., 1988), averaged over kinds; the estimate's
     variance is that of the shares over n, since the images are independent and the kinds are not.
     """
-    if wins.shape[-1] < 2:
-        return 0.0
+    if wins.shape[-1] < LEAST:
+        return None
     return float(wins.sum(1).mean(0).std()) / math.sqrt(wins.shape[-1])
 
 
 def _wins(good: Tensor, bad: Tensor) -> Tensor:
     """Placements, (n, N) twice -> (2, n, N): the share of good images that each defect beats, and
-    the share of defects that beat each good image; a tie counts half."""
+    the share of defects that beat each good image; a tie counts half.
+
+    A defect does not meet the very image that it was painted on: with few images that would
+    flatter, since the two share all but the defect.
+    """
     beats = (bad[:, None] > good).double() + (bad[:, None] == good).double() / 2
-    return torch.stack([beats.mean(1), beats.mean(0)])
+    if len(good) > 1:
+        beats[range(len(good)), range(len(good))] = 0
+    met = max(1, len(good) - 1)
+    return torch.stack([beats.sum(1) / met, beats.sum(0) / met])
 
 
 def evenly(total: int, count: int) -> list[int]:

@@ -58,7 +58,7 @@ def restore(files: Mapping[str, bytes]) -> Detector:
     try:
         detector.load_state_dict(state)
         detector.check()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"the model's tensors do not fit its config.json: {error}") from error
     return detector.eval().requires_grad_(False)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..diffusion import Step
+from ..errors import ModelError
 from ..files import write_text
 
 
@@ -28,7 +29,13 @@ class TrainingLog:
         """Forgets what came after step `number`."""
         self.rows = self.rows[:number]
         if self.rows:
-            self.last = self._before = json.loads(self.rows[-1])
+            try:
+                self.last = self._before = json.loads(self.rows[-1])
+            except ValueError as error:
+                raise ModelError(
+                    f"{self.path} is damaged in line {len(self.rows)} ({error}): remove it, the "
+                    "training goes on without its first part"
+                ) from error
 
     def add(self, step: Step) -> None:
         """Takes one step in."""

@@ -1,8 +1,10 @@
 """AdvRAD's settings: two presets, and what is possible."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..data.shapes import MIN_SIDE
 from ..diffusion import SCHEDULES
@@ -60,6 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 DEPTHS = (25, 50, 100, 200, 300)  # from which a depth that is not given is chosen
+TWO = "expected two numbers, 1 <= low <= high <= 1000"
 RUNGS = 3  # as many of them, next to each other, at most
 
 TRAINED = (
@@ -138,15 +141,32 @@ def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
     _one_of("channels", given.get("channels", 3), (1, 3))
     known = {field.name for field in fields(Settings)}
     values = PRESETS[preset] | {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
-        if name in known and value is not None
+        name: plain(value) for name, value in given.items() if name in known and value is not None
     }
     if isinstance(values["depth"], int):
         values["depth"] = (values["depth"],)
-    settings = Settings(**values)
+    settings = _typed(values)
     _check(settings)
     return settings
+
+
+def plain(value: Any) -> Any:
+    """A sequence or an array as a list of plain numbers or words, the rest as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, (tuple, range)) else value
+
+
+def _typed(values: Mapping[str, Any]) -> Settings:
+    levels = values["levels"]
+    if not isinstance(levels, Sequence) or len(levels) != 2:
+        raise UsageError(f"levels={levels}: {TWO}")
+    try:
+        return TypeAdapter(Settings).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, why = first["loc"][0], first["msg"]
+        raise UsageError(f"{name}={values[str(name)]}: {why[0].lower()}{why[1:]}") from error
 
 
 def _check(settings: Settings) -> None:
@@ -159,10 +179,8 @@ def _check(settings: Settings) -> None:
         _at_least(name, getattr(settings, name), 1)
     if not settings.widths or min(settings.widths) < 4 or any(w % 2 for w in settings.widths):
         raise UsageError(f"widths={settings.widths}: expected even numbers from 4 on, one a level")
-    if len(settings.levels) != 2 or not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
-        raise UsageError(
-            f"levels={settings.levels}: expected two numbers, 1 <= low <= high <= 1000"
-        )
+    if not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
+        raise UsageError(f"levels={settings.levels}: {TWO}")
     for name in ("rate", "warmup", "clip"):
         _at_least(name, getattr(settings, name), 0)
     if not 0 <= settings.top <= 1:
@@ -200,7 +218,10 @@ def _check_depth(settings: Settings) -> None:
             f"size={settings.size}: a depth is chosen on injected defects, which need {MIN_SIDE} "
             "px or more; give a depth"
         )
-    for depth in settings.depth or ():
+    depths = settings.depth or ()
+    if len(set(depths)) < len(depths):
+        raise UsageError(f"depth={list(depths)}: each depth counts once")
+    for depth in depths:
         if not settings.shots <= depth <= 1000:
             raise UsageError(
                 f"depth={depth} with shots={settings.shots}: expected 1 <= shots <= depth <= 1000"

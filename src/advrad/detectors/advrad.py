@@ -25,7 +25,7 @@ from ..noise import Noise, PerImage, fresh, redraw
 from ..tune import Choice, Score, choose, evenly
 from ._log import TrainingLog
 from ._moments import Moments
-from ._settings import TRAINED, Settings, depths_of, ladders, resolve
+from ._settings import TRAINED, Settings, depths_of, ladders, plain, resolve
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Progress, Run
 
 STEP = 16  # images at once while good images are measured
@@ -90,7 +90,7 @@ class AdvRAD(Detector):
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         for name, value in given.items():
-            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+            setattr(self, name, plain(value))
         self.settings: Settings = resolve(preset, given)
         self.denoiser = self._denoiser()
         self.choice: Choice | None = None

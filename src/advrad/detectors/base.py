@@ -91,7 +91,7 @@ class Fitting:
             raise DataError(
                 f"good image {index} is {given}: expected a float tensor (C, H, W) in [0, 1]"
             )
-        return resize(to_channels(x, self.channels), self.size)
+        return resize(to_channels(x.float(), self.channels), self.size)
 
 
 class Detector(nn.Module, abc.ABC):
@@ -122,14 +122,15 @@ class Detector(nn.Module, abc.ABC):
     def seen(self, x: Tensor) -> Tensor:
         """The batch (B, 1 or 3, H, W) with the detector's own channels and size, differentiably.
 
-        Raises UsageError for any other shape, and for numbers that are no floats.
+        In float32, whatever the floats given. Raises UsageError for any other shape, for an empty
+        batch, and for numbers that are no floats.
         """
-        if x.ndim != 4 or not x.is_floating_point():
+        if x.ndim != 4 or not x.is_floating_point() or not x.numel():
             raise UsageError(
                 f"{x.dtype} of shape {tuple(x.shape)}: expected a batch of floats in [0, 1] with "
                 "shape (B, 1 or 3, H, W); one image is x[None]"
             )
-        return resize(to_channels(x, self.channels), self.input_size)
+        return resize(to_channels(x.float(), self.channels), self.input_size)
 
     def check(self) -> None:
         """Raises ValueError where what was loaded cannot be what `fit` learns."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MissingExtraError
+from ..files import as_given
 from ..model import Model
 from .report import Cell, Picture, Report
 
@@ -63,5 +64,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{name}.")
         else:
-            found.append((f"{prefix}{name}", value))
+            found.append((f"{prefix}{name}", as_given(value)))
     return found

@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..detectors import Detector, Progress, Run, build
 from ..errors import DataError, ImageError, UsageError
 from ..files import write_json
 from ..images import Preprocess, dimensions
-from ..model import Model, Seen
+from ..model import Model, Seen, load
 from ..store import MANIFEST
 from .scores import scored
 
@@ -66,6 +66,7 @@ def train(
     """
     started = time.monotonic(), time.process_time()
     _refuse_taken(folder, wanted)
+    before = _finished(folder) if wanted.resume and not wanted.overwrite else None
     items = [item for item in dataset.train if not item.defect]
     if wanted.limit is not None:
         items = list(limit(items, wanted.limit, dataset.split_seed))
@@ -90,6 +91,8 @@ def train(
     calibration = _calibrate(detector, images.subset(parts.calibrate), approximate, wanted)
     about = _about(dataset, detector, images, wanted, spent)
     model = Model(detector.eval().requires_grad_(False), preprocess, calibration, seen, about)
+    if before is not None:
+        model = replace(model, secret=before.secret)
     model.save(folder)
     return model
 
@@ -133,7 +136,13 @@ def _announce(detector: Detector, images: Images, parts: Parts) -> None:
     held = f"{len(parts.calibrate)} tune and calibrate"
     if parts.tune != parts.calibrate:
         held = f"{len(parts.tune)} tune, {len(parts.calibrate)} calibrate"
-    tell(f"{len(images)} good images: {len(parts.train)} train, {held}{left_out}")
+    many = f"{len(images)} good image{'s' * (len(images) > 1)}"
+    tell(f"{many}: {len(parts.train)} train, {held}{left_out}")
+    if parts.train == parts.calibrate:
+        logging.getLogger("advrad").warning(
+            f"{many} cannot be divided: the same ones train and calibrate, so the threshold "
+            "promises nothing. Give 4 or more, better 60"
+        )
     tell(f"{type(detector).__name__} with {detector.cost()['parameters']:,} parameters")
 
 
@@ -152,6 +161,25 @@ def _refuse_taken(folder: Path, wanted: Training) -> None:
         raise UsageError(
             f"{folder} holds an unfinished training: go on with --resume, or --overwrite it"
         )
+
+
+def _finished(folder: Path) -> Model | None:
+    """The model that a resumed training finds finished: it is made again, with its own secret.
+
+    Raises UsageError where `advrad calibrate` has given it other thresholds since.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    model = load(folder)
+    if "calibration" in model.about:
+        raise UsageError(
+            f"{folder} is trained, and its thresholds were set anew by `advrad calibrate`: there "
+            "is nothing to resume. To train it again and lose them, --overwrite it"
+        )
+    logging.getLogger("advrad").warning(
+        f"{folder} is trained already: its settings are chosen and its thresholds set again"
+    )
+    return model
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -95,11 +95,12 @@ def _facts(model: Model) -> list[Fact]:
     spent = about["training"]
     same = set(seen["tune"]) == set(seen["calibrate"])
     tuned = "the same" if same else str(len(seen["tune"]))
+    others = "the same" if set(seen["train"]) == set(seen["calibrate"]) else "others"
     facts = [
         Fact(
             "Good images trained on",
             len(seen["train"]),
-            f"{len(seen['calibrate'])} others calibrate, {tuned} tune",
+            f"{len(seen['calibrate'])} {others} calibrate, {tuned} tune",
         ),
         Fact(
             "Time",
