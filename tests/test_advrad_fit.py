@@ -180,3 +180,14 @@ def test_what_good_images_show_is_their_mean_and_standard_deviation_in_any_batch
             moments.add(batch)
         torch.testing.assert_close(moments.mean(), maps.mean(0))
         torch.testing.assert_close(moments.spread(), maps.std(0, correction=0))
+
+
+def test_a_damaged_log_is_named_and_a_missing_one_does_no_harm(tmp_path: Path) -> None:
+    run = Run(folder=tmp_path, resume=True)
+    first = tiny(steps=3).fit(TRAIN, run)
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text()[:-20])
+    with pytest.raises(ModelError, match=r"log.jsonl is damaged in line 3"):
+        tiny(steps=3).fit(TRAIN, run)
+    log.unlink()
+    assert same(tiny(steps=3).fit(TRAIN, run), first)

@@ -372,3 +372,15 @@ def test_no_draws_are_refused(fitted: Detector) -> None:
 def test_what_is_no_batch_of_floats_is_refused(fitted: Detector, wrong: torch.Tensor) -> None:
     with pytest.raises(UsageError, match=r"expected a batch.*x\[None\]"):
         fitted(wrong, Fixed(0))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_floats_are_taken_as_float32(name: str, fitted: Detector, kind: torch.dtype) -> None:
+    x = OTHER.to(kind)
+    assert torch.equal(fitted(x, Fixed(0)).score, fitted(x.float(), Fixed(0)).score)
+    assert same(fresh_one(name).fit(TRAIN.to(kind)), fresh_one(name).fit(TRAIN.to(kind).float()))
+
+
+def test_an_empty_batch_is_refused(fitted: Detector) -> None:
+    with pytest.raises(UsageError, match="expected a batch"):
+        fitted(TRAIN[:0], Fixed(0))

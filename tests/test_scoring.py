@@ -274,3 +274,10 @@ def test_gradients_reach_the_gap(name: str, top: float) -> None:
     assert gap.grad is not None
     assert torch.isfinite(gap.grad).all()
     assert (gap.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_where_good_images_do_not_vary_the_unit_is_the_typical_error() -> None:
+    """A single good image has no spread; its own error must not be divided by next to nothing."""
+    error, typical = torch.rand(2, 1, 4, 4), torch.rand(1, 4, 4)
+    got = DEVIATION.judge(error, typical, torch.zeros(1, 4, 4))
+    torch.testing.assert_close(got, (error - typical).abs()[:, 0] / (typical.mean() + 1e-8))

@@ -218,3 +218,37 @@ class TestTrouble:
 
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
+
+
+def test_resuming_a_finished_training_makes_the_same_model_again_and_keeps_its_secret(
+    model: Path, parts: Path, capsys: Capture
+) -> None:
+    before = load(model)
+    capsys.readouterr()
+    assert main(["train", str(parts), str(model), *TINY, "--resume"]) == 0
+    assert "is trained already" in capsys.readouterr().err
+    after = load(model)
+    assert after.secret == before.secret
+    assert after.calibration == before.calibration
+    for name, value in before.detector.state_dict().items():
+        assert torch.equal(value, after.detector.state_dict()[name]), name
+
+
+def test_resuming_does_not_undo_thresholds_that_were_set_anew(
+    model: Path, parts: Path, capsys: Capture
+) -> None:
+    assert main(["calibrate", str(model), str(parts), "--level=0.5"]) == 0
+    before = (model / "calibration.json").read_bytes()
+    capsys.readouterr()
+    code, _, err = run(capsys, "train", parts, model, *TINY, "--resume")
+    assert code == 2
+    assert "set anew by `advrad calibrate`" in err
+    assert (model / "calibration.json").read_bytes() == before
+
+
+def test_images_that_cannot_be_divided_are_warned_about(tmp_path: Path, capsys: Capture) -> None:
+    few = make_parts(tmp_path / "few", train=2)
+    assert main(["train", str(few), str(tmp_path / "model"), *TINY]) == 0
+    err = capsys.readouterr().err
+    assert "2 good images cannot be divided" in err
+    assert "2 the same calibrate" in (tmp_path / "model/training/report.html").read_text()
