@@ -351,7 +351,10 @@ def test_good_images_of_another_size_are_brought_to_the_detectors_own(name: str)
     assert torch.isfinite(found.score).all()
 
 
-@pytest.mark.parametrize("wrong", [TRAIN[:0], (255 * TRAIN).byte(), TRAIN.numpy(), TRAIN[0]])
+@pytest.mark.parametrize(
+    "wrong",
+    [TRAIN[:0], (255 * TRAIN).byte(), TRAIN.numpy(), TRAIN[0], 255 * TRAIN, TRAIN - 1],
+)
 def test_what_is_no_good_image_is_refused_before_the_training(name: str, wrong: Any) -> None:
     with pytest.raises(DataError, match="good image"):
         fresh_one(name).fit(wrong)

@@ -161,7 +161,7 @@ class AdvRAD(Detector):
         return Anomaly(score, deviation), scoring.aggregate((first - self.papers).abs())
 
     def reconstruction(self, x: Tensor, noise: Noise = fresh) -> Tensor:
-        """What the detector compares x with, one draw of it: (B, C, H, W) in [0, 1] scale."""
+        """What x is compared with at the last depth, one draw: (B, C, H, W) in [0, 1] scale."""
         return self._rebuild(self.seen(x), self.depths[-1], noise)
 
     def check(self) -> None:

@@ -68,12 +68,13 @@ class Run:
 
 
 PLAIN = Run()
+ROUNDING = 1e-3  # what a resize of one's own may leave outside [0, 1]
 
 
 class Fitting:
     """Good images as a detector sees them: of its channels and its size, whatever they were.
 
-    Raises DataError where there are none, or where one is no float tensor (C, H, W).
+    Raises DataError where there are none, or where one is no float tensor (C, H, W) in [0, 1].
     """
 
     def __init__(self, images: Images, channels: int, size: int) -> None:
@@ -90,6 +91,12 @@ class Fitting:
             given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise DataError(
                 f"good image {index} is {given}: expected a float tensor (C, H, W) in [0, 1]"
+            )
+        low, high = float(x.min()), float(x.max())
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise DataError(
+                f"good image {index} has values from {low:g} to {high:g}: expected [0, 1]; divide "
+                "8 bits by 255"
             )
         return resize(to_channels(x.float(), self.channels), self.size)
 
