@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 from toys import tiny
 
+from advrad import detectors
 from advrad.detectors import AdvRAD
+from advrad.detectors._settings import PRESETS
 from advrad.diffusion import Linear
 from advrad.errors import UsageError
 
@@ -138,3 +141,17 @@ def test_numbers_in_any_sequence_are_stored_as_plain_ones(depth: Any) -> None:
     assert detector.depth == detector.depths == [50, 75]
     assert {type(each) for each in detector.depth} == {int}
     json.dumps(detector.params)
+
+
+def test_a_saved_detector_stays_what_it_is_when_the_preset_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = tiny(depth=30)
+    detector.save(tmp_path / "kept")
+    changed = PRESETS["fast"] | {"draws": 7, "levels": (1, 77), "top": 0.5, "score": "signed"}
+    monkeypatch.setitem(PRESETS, "fast", changed)
+    assert tiny(depth=30).settings != detector.settings, "the change must be one that shows"
+    again = detectors.load(tmp_path / "kept")
+    assert isinstance(again, AdvRAD)
+    assert again.settings == detector.settings
+    assert again.params == detector.params

@@ -89,9 +89,9 @@ class AdvRAD(Detector):
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        for name, value in given.items():
-            setattr(self, name, plain(value))
         self.settings: Settings = resolve(preset, given)
+        for name, value in (given | asdict(self.settings) | {"depth": depth}).items():
+            setattr(self, name, plain(value))
         self.denoiser = self._denoiser()
         self.choice: Choice | None = None
         self.spent: dict[str, float] = {}

@@ -144,7 +144,8 @@ class Detector(nn.Module, abc.ABC):
 
     @property
     def params(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """The constructor's arguments, with a preset's values where they were left out: a model
+        keeps them, so that it stays what it is when the preset changes."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @property
