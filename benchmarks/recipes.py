@@ -32,8 +32,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "levels-900": {"levels": [1, 900]},
     "levels-400": {"levels": [1, 400]},
     "levels-200": {"levels": [1, 200]},
-    "size-256": {"size": 256, "patch": 4},
-    "half-batches": {"batch": 8, "steps": 2000},
+    "size-256": {"size": 256, "patch": 4, "levels": [1, 900]},
+    "half-batches": {"batch": 8, "steps": 2000, "levels": [1, 900]},
 }
 LADDER = DEPTHS[:3]
 RUNS = Path("runs/recipes")
