@@ -92,7 +92,7 @@ def test_another_training_is_not_gone_on_with(
     monkeypatch.undo()
     capsys.readouterr()
     code, record, _ = run(capsys, *words, "--resume", "--set=rate=0.1")
-    assert code == 4
+    assert code == 2
     assert "rate" in record["error"]["message"]
     assert main([*words, "--resume"]) == 0
 

@@ -2,12 +2,14 @@
 
 AdvradError                 1
 ├── UsageError              2   an unknown verb, option, setting or name
-│   └── MissingExtraError       a name that needs an optional package
+│   ├── MissingExtraError       a name that needs an optional package
+│   └── OtherTrainingError      a checkpoint of a training with other settings
 ├── DataError               3   missing, empty, unreadable or contradictory data
 │   ├── ImageError              one file that is no usable image
 │   └── LeakError               a test image that the model has seen
 ├── ModelError              4   a missing, damaged or foreign model
-│   └── DivergedError           a training whose loss is no longer a number
+│   ├── DivergedError           a training whose loss is no longer a number
+│   └── BlindAttackError        a detector whose gradient an attack cannot see
 └── ResourceError           5   memory, disk, port
 
 A message says what was given, what was expected, and what to do.
@@ -38,6 +40,10 @@ class MissingExtraError(UsageError):
         )
 
 
+class OtherTrainingError(UsageError):
+    """A checkpoint that belongs to a training with other settings or other images."""
+
+
 class DataError(AdvradError):
     """The data cannot be used as given."""
 
@@ -65,6 +71,10 @@ class ModelError(AdvradError):
 
 class DivergedError(ModelError):
     """A training whose loss is no longer a finite number."""
+
+
+class BlindAttackError(ModelError):
+    """The objective gives no usable gradient, so an attack by gradients would prove nothing."""
 
 
 class ResourceError(AdvradError):

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, OtherTrainingError
 from ..files import sweep, write_bytes
 from .ema import Average
 
@@ -77,7 +77,7 @@ class Checkpoint:
             return 0
         head, tensors = self._read()
         if head.get("of") != self.signature:
-            raise UsageError(
+            raise OtherTrainingError(
                 f"{self.path} belongs to a training with other settings or other images: resume "
                 f"with the same ones, or start anew without --resume. {self._difference(head)}"
             )

@@ -15,7 +15,7 @@ from typing import Any
 from .. import store
 from ..data import Dataset, load
 from ..detectors import Progress
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, OtherTrainingError, UsageError
 from ..files import write_json
 from ..model import Model
 from ..model import load as load_model
@@ -97,7 +97,7 @@ def _model(
     )
     try:
         return train(dataset, folder, asked, report)
-    except ModelError as error:
+    except (ModelError, OtherTrainingError) as error:
         if not resume:
             raise
         tell(f"the interrupted training cannot go on ({error}): it begins anew")
