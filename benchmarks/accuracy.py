@@ -1,18 +1,18 @@
-"""Image AUROC of AdvRAD as it comes, the paper's exact score beside it, and what the choices cost.
+"""Image AUROC of a detector as it comes, other scores beside it, and what the choices cost.
 
     python benchmarks/accuracy.py elpv-mono --seeds 0 1 2
     python benchmarks/accuracy.py brick elpv-poly weave speckle ridges
+    python benchmarks/accuracy.py elpv-mono hazelnut_toy --detector autoencoder
 
-Every data set and seed is trained by `advrad.train` (preset fast, nothing set but --steps), kept
-under runs/accuracy/ and resumed; one that is finished has its depth chosen and its thresholds set
-again. From the one denoiser, without training
-anew:
+Every data set and seed is trained by `advrad.train` (AdvRAD unless --detector names another;
+defaults, nothing set but --steps), kept under runs/accuracy/ and resumed; one that is finished has
+its settings chosen and its thresholds set again. Measured, without training anew:
 
-- the model as it is, and beside it the paper's exact score, one draw, at the first of the chosen
-  depths;
-- with `--labelled`, for the first seed: in float32; with the score `signed`; the paper's exact
-  score at depth 100; and every depth of the ladder, so that what the choice without labels costs
-  can be said. Nothing is chosen by these.
+- the model as it is, and the scores that it reports beside its own: AdvRAD the paper's exact one,
+  one draw, at the first of the chosen depths;
+- with `--labelled`, AdvRAD only, for the first seed: in float32; with the score `signed`; the
+  paper's exact score at depth 100; and every depth of the ladder, so that what the choice without
+  labels costs can be said. Nothing is chosen by these.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import torch
 from common import keep, load_average
 
 from advrad.data import Dataset, Images, load, textures
-from advrad.detectors import AdvRAD, Progress, Run
+from advrad.detectors import ALL, AdvRAD, Progress, Run
 from advrad.detectors._settings import DEPTHS
 from advrad.evaluate import Training, evaluate, scored, train
 from advrad.metrics import auroc
@@ -41,13 +41,20 @@ def main() -> None:
     parser.add_argument("--labelled", action="store_true", help="variants of the first seed too")
     parser.add_argument("--train", action="store_true", help="train only, measure nothing yet")
     parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
+    parser.add_argument("--detector", default="advrad", choices=ALL)
     wanted = parser.parse_args()
+    if wanted.labelled and wanted.detector != "advrad":
+        parser.error("--labelled looks at AdvRAD's settings: leave it or --detector out")
     for name in wanted.data:
-        models = {seed: _model(name, seed, wanted.steps) for seed in wanted.seeds}
+        models = {seed: _model(name, seed, wanted) for seed in wanted.seeds}
         if wanted.train:
             continue
         rows = [_one(name, model, seed, wanted) for seed, model in models.items()]
-        keep(f"accuracy-{name}", _summary(rows) | {"runs": rows})
+        keep("-".join(["accuracy", *_prefix(wanted), name]), _summary(rows) | {"runs": rows})
+
+
+def _prefix(wanted: argparse.Namespace) -> list[str]:
+    return [] if wanted.detector == "advrad" else [wanted.detector]
 
 
 def _dataset(name: str) -> Dataset:
@@ -59,25 +66,25 @@ def _dataset(name: str) -> Dataset:
     return load(str(folder))
 
 
-def _model(name: str, seed: int, steps: int | None) -> Model:
-    folder = RUNS / name / str(seed)
-    asked = Training(settings={"steps": steps} if steps else {}, seed=seed, resume=True)
+def _model(name: str, seed: int, wanted: argparse.Namespace) -> Model:
+    folder = RUNS.joinpath(*_prefix(wanted), name, str(seed))
+    settings = {"steps": wanted.steps} if wanted.steps else {}
+    asked = Training(wanted.detector, settings, seed=seed, resume=True)
     return train(_dataset(name), folder, asked, _Printed(f"{name} {seed}"))
 
 
 def _one(name: str, model: Model, seed: int, wanted: argparse.Namespace) -> dict[str, Any]:
     data = _dataset(name)
-    result = evaluate(model, data)
-    assert isinstance(model.detector, AdvRAD)
+    result, settings = evaluate(model, data), model.detector.resolved()
     found = {
         "data": name,
         "seed": seed,
         **{key: result[key] for key in FIGURES},
-        "choice": model.detector.resolved(),
+        "choice": settings,
         "cost": model.about["cost"],
-        "steps": model.detector.settings.steps,
+        "steps": settings["steps"],
         "parts": {part: len(ids) for part, ids in model.seen.items()},
-        "image_auroc_paper": result["beside"]["paper"]["image_auroc"],
+        **{f"image_auroc_{k}": v["image_auroc"] for k, v in result["beside"].items()},
         "load_average": load_average(),
     }
     if wanted.labelled and seed == wanted.seeds[0]:
@@ -117,10 +124,10 @@ def _variant(model: Model, data: Dataset, **settings: Any) -> float | None:
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("image_auroc", "image_auroc_paper", "pixel_auroc")
+    names = ("image_auroc", "image_auroc_paper", "image_auroc_error", "pixel_auroc")
     summary: dict[str, Any] = {}
     for name in names:
-        values = [row[name] for row in rows if row[name] is not None]
+        values = [row[name] for row in rows if row.get(name) is not None]
         if values:
             summary[name] = {
                 "mean": statistics.mean(values),

@@ -10,6 +10,7 @@ of a folder says little about the rest.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from common import keep
 
@@ -24,7 +25,7 @@ def main() -> None:
     lines = (wanted.folder / "images.jsonl").read_text().splitlines()
     rows = sorted((json.loads(line) for line in lines), key=lambda row: Path(row["path"]).name)
     middle = len(rows) // 2
-    figures = {}
+    figures: dict[str, Any] = {}
     for half, part in (("first", rows[:middle]), ("second", rows[middle:])):
         scores, labels = [row["score"] for row in part], [row["defect"] for row in part]
         figures[half] = {
@@ -33,6 +34,8 @@ def main() -> None:
             "good": labels.count(False),
             "defect": labels.count(True),
         }
+    settings = json.loads((wanted.folder / "settings.json").read_text())
+    figures["settings"] = {name: settings[name] for name in ("model", "data", "split_seed", "seed")}
     keep(f"halves-{wanted.name}", figures)
 
 
