@@ -98,3 +98,41 @@ class Drawn:
 def ones(like: Tensor, step: int) -> Tensor:
     """A draw that shows a formula's factor before the noise."""
     return torch.ones_like(like)
+
+
+class LinearScore:
+    """The score <w, x> of an image, one weight for every value; its best attacks are known."""
+
+    def __init__(self, *shape: int, seed: int = 0) -> None:
+        self.weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x * self.weight.to(x)).flatten(1).sum(1)
+
+    def gain(self, norm: str, eps: float, room: float = 0.5) -> float:
+        """The most it rises in a ball; `room` is that of every value in the box (for `patch`)."""
+        size = self.weight.abs()
+        if norm == "patch":
+            height, width = self.weight.shape[-2:]
+            side = int(eps)
+            places = [
+                size[:, top : top + side, left : left + side].sum()
+                for top in range(height - side + 1)
+                for left in range(width - side + 1)
+            ]
+            return room * float(torch.stack(places).max())
+        dual = {"linf": size.sum(), "l2": size.norm(), "l1": size.max()}
+        return eps * float(dual[norm])
+
+
+class Counted:
+    """An objective that counts its evaluations, those with a gradient apart."""
+
+    def __init__(self, objective) -> None:
+        self.objective, self.gradients, self.forwards = objective, 0, 0
+
+    def __call__(self, x: Tensor):
+        seen = x.requires_grad and torch.is_grad_enabled()
+        self.gradients += seen
+        self.forwards += not seen
+        return self.objective(x)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from advrad.noise import STRIDE, Fixed, Noise, PerImage, Split, fresh, out, redraw
+from advrad.noise import STRIDE, Draws, Fixed, Noise, PerImage, Split, fresh, out, redraw
 
 IDS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(6)]
 SHAPE = (3, 8, 8)
@@ -135,6 +135,17 @@ def test_a_draw_has_the_type_that_is_asked_for(noise: Noise, dtype: torch.dtype)
     assert drawn.dtype == dtype
     assert not drawn.requires_grad
     assert torch.equal(drawn, noise(like.detach().float(), 3).to(dtype))
+
+
+def test_draws_are_as_many_as_wanted_and_belong_to_an_image() -> None:
+    draws = Draws(5, IDS)
+    assert torch.equal(ask(draws(3)), ask(Draws(5, IDS)(3)))
+    order = [4, 0, 5, 2, 1, 3]
+    assert torch.equal(ask(Draws(5, [IDS[i] for i in order])(3)), ask(draws(3))[order])
+    like = torch.empty(1, 3, 32, 32)
+    several = [Draws(seed, ["a"])(k)(like, 7) for seed in (5, 6) for k in (0, 1, 2, 1 << 40)]
+    askings = torch.stack([*several, PerImage(5, ["a"])(like, 7)]).flatten(1)
+    assert (torch.corrcoef(askings) - torch.eye(len(askings))).abs().max() < 0.09
 
 
 def test_ids_must_be_as_many_as_images() -> None:

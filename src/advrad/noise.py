@@ -57,6 +57,18 @@ class PerImage:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """One `PerImage` after another: draw number k of each image, for as many as are asked for."""
+
+    seed: int
+    ids: Sequence[str]
+
+    def __call__(self, k: int) -> Noise:
+        key = hashlib.sha256(f"draws/{self.seed}/{k}".encode()).digest()[:8]
+        return PerImage(int.from_bytes(key, "little"), self.ids)
+
+
+@dataclass(frozen=True)
 class Split:
     """One source for the noise put in, another for the noise of the steps out."""
 

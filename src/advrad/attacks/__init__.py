@@ -1,0 +1,51 @@
+"""Attacks: (objective, x, ball, ...) -> x. They know functions and tensors, nothing else.
+
+`transfer` also needs another objective, and `minimal` a threshold; it returns the radii as well.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from .apgd import apgd
+from .ball import BALLS, L1, L2, Ball, Linf, Patch
+from .fgsm import fgsm
+from .minimal import Smallest, minimal
+from .objective import Aim, Drawn, Noises, Objective, bpda, eot
+from .pgd import pgd
+from .spsa import spsa
+from .square import square
+from .transfer import transfer
+
+__all__ = [
+    "ALL",
+    "BALLS",
+    "L1",
+    "L2",
+    "Aim",
+    "Ball",
+    "Drawn",
+    "Linf",
+    "Noises",
+    "Objective",
+    "Patch",
+    "Smallest",
+    "apgd",
+    "bpda",
+    "eot",
+    "fgsm",
+    "minimal",
+    "pgd",
+    "spsa",
+    "square",
+    "transfer",
+]
+
+ALL: dict[str, Callable[..., Any]] = {
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "apgd": apgd,
+    "square": square,
+    "spsa": spsa,
+    "transfer": transfer,
+    "minimal": minimal,
+}
