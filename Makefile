@@ -7,11 +7,14 @@ READY := $(VENV)/.ready
 READY_FOR_ALL := $(VENV)/.ready-for-all
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-all check clean
+ANOMALIB := .venv-anomalib
+READY_FOR_ANOMALIB := $(ANOMALIB)/.ready
+
+.PHONY: help demo test test-all test-anomalib check clean
 .DELETE_ON_ERROR:
 
 help: ## say what there is
-	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(READY) ## train, score and report on the embedded photographs: runs/demo/report.html
 	$(BIN)/advrad demo --out runs/demo
@@ -22,13 +25,16 @@ test: $(READY) ## the tests that take seconds
 test-all: $(READY_FOR_ALL) ## the slow tests too, and those against other libraries
 	$(BIN)/python -m pytest -m "not gpu"
 
+test-anomalib: $(READY_FOR_ANOMALIB) ## attacks on models of anomalib, in an environment of its own
+	$(ANOMALIB)/bin/python -m pytest -W default -p no:cacheprovider tests/interop_anomalib
+
 check: $(READY) ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
 
 clean: ## remove the environment, runs and caches
-	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ANOMALIB) runs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
@@ -44,4 +50,10 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_FOR_ALL): $(READY)
 	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(READY_FOR_ANOMALIB): $(READY) constraints-anomalib.txt
+	$(PYTHON) -m venv $(ANOMALIB)
+	$(ANOMALIB)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -c constraints.txt -c constraints-anomalib.txt -e . anomalib pytest hypothesis
 	@touch $@
