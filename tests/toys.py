@@ -25,6 +25,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "average": 0,
         "precision": "float32",
     },
+    "autoencoder": {
+        "size": 16,
+        "channels": 1,
+        "top": 0.05,
+        "widths": [8, 16],
+        "latent": 8,
+        "steps": 8,
+        "batch": 4,
+        "rate": 1e-2,
+    },
 }
 TINY = SETTINGS["advrad"]
 PAPER = {"score": "paper", "top": 0.0, "draws": 1}

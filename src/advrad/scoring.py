@@ -58,6 +58,35 @@ def mean_filter(error: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(error[:, None], side, stride=1, padding=side // 2)[:, 0]
 
 
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """The structural similarity of two images at every place, (B, C, H, W) in [-1, 1].
+
+    (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2)),
+    C1 = 0.01^2 and C2 = 0.03^2 for images in [0, 1], with moments under a Gaussian window of
+    11 px and standard deviation 1.5 (Wang et al., 2004, https://doi.org/10.1109/TIP.2003.819861,
+    Eq. 13 to 16). At a border the window ends with the image. 1 where the two are the same there.
+    """
+    mu_x, mu_y, xx, yy, xy = _windowed(torch.stack([x, y, x * x, y * y, x * y]))
+    c_1, c_2 = 0.01**2, 0.03**2
+    covariance, variances = xy - mu_x * mu_y, xx - mu_x**2 + yy - mu_y**2
+    above = (2 * mu_x * mu_y + c_1) * (2 * covariance + c_2)
+    return above / ((mu_x**2 + mu_y**2 + c_1) * (variances + c_2))
+
+
+def _windowed(x: Tensor) -> Tensor:
+    """The mean under the Gaussian window, over as much of it as lies inside, (..., H, W)."""
+    rows, columns = (_gaussian(side).to(x) for side in x.shape[-2:])
+    return rows @ x @ columns.mT
+
+
+def _gaussian(side: int) -> Tensor:
+    """The window's weights in one direction: a row a place, (side, side)."""
+    place = torch.arange(side, dtype=torch.float64)
+    distance = (place - place[:, None]).abs()
+    weight = torch.exp(-distance.square() / (2 * 1.5**2)) * (distance <= 5)
+    return weight / weight.sum(1, keepdim=True)
+
+
 FLOOR = 0.1  # of the mean spread, below which no place is taken to be better known
 
 

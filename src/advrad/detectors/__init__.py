@@ -9,12 +9,14 @@ from torch import nn
 from .. import store
 from ..errors import ModelError, UsageError
 from .advrad import AdvRAD
+from .autoencoder import Autoencoder
 from .base import Anomaly, Detector, Images, Progress, Run
 
 __all__ = [
     "ALL",
     "AdvRAD",
     "Anomaly",
+    "Autoencoder",
     "Detector",
     "Images",
     "Progress",
@@ -24,7 +26,7 @@ __all__ = [
     "restore",
 ]
 
-ALL: dict[str, type[Detector]] = {cls.__name__.lower(): cls for cls in (AdvRAD,)}
+ALL: dict[str, type[Detector]] = {cls.__name__.lower(): cls for cls in (AdvRAD, Autoencoder)}
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Detector:

@@ -1,7 +1,15 @@
 """Mean and standard deviation of many maps, which are never held at once."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+from ..noise import Noise, PerImage
+from ..tune import evenly
+from .base import Images, Run
+
+STEP = 16  # images at once while good images are measured
 
 
 class Moments:
@@ -26,3 +34,20 @@ class Moments:
         """The standard deviation, (...) in float32; 0 of a single map."""
         mean = self.total / self.count
         return (self.squares / self.count - mean.square()).clamp_min(0).sqrt().float()
+
+
+def measured(
+    images: Images, count: int, run: Run, maps: Callable[[Tensor, Noise], Sequence[Tensor]]
+) -> list[Moments]:
+    """The moments of each of the maps (B, ...) over `count` of the good images, evenly chosen."""
+    found: list[Moments] = []
+    report, chosen = run.stage("measuring good images"), evenly(len(images), count)
+    for start in range(0, count, STEP):
+        report(start, count)
+        places = chosen[start : start + STEP]
+        x = torch.stack([images[i] for i in places]).to(run.device)
+        batches = maps(x, PerImage(run.seed, [f"good-{i}" for i in places]))
+        found = found or [Moments() for _ in batches]
+        for moments, batch in zip(found, batches, strict=True):
+            moments.add(batch)
+    return found

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from ..data.shapes import MIN_SIDE
 from ..diffusion import SCHEDULES
 from ..diffusion.augment import ALL as VIEWS
 from ..errors import UsageError
 from ..scoring import SCORES
+from ._checks import at_least, one_of, plain, share, typed
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -137,8 +136,8 @@ def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
 
     Raises UsageError for a value that is not possible, with the range that is.
     """
-    _one_of("preset", preset, PRESETS)
-    _one_of("channels", given.get("channels", 3), (1, 3))
+    one_of("preset", preset, PRESETS)
+    one_of("channels", given.get("channels", 3), (1, 3))
     known = {field.name for field in fields(Settings)}
     values = PRESETS[preset] | {
         name: plain(value) for name, value in given.items() if name in known and value is not None
@@ -150,41 +149,28 @@ def resolve(preset: str, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def plain(value: Any) -> Any:
-    """A sequence or an array as a list of plain numbers or words, the rest as it is."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return list(value) if isinstance(value, (tuple, range)) else value
-
-
 def _typed(values: Mapping[str, Any]) -> Settings:
     levels = values["levels"]
     if not isinstance(levels, Sequence) or len(levels) != 2:
         raise UsageError(f"levels={levels}: {TWO}")
-    try:
-        return TypeAdapter(Settings).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, why = first["loc"][0], first["msg"]
-        raise UsageError(f"{name}={values[str(name)]}: {why[0].lower()}{why[1:]}") from error
+    return typed(Settings, values)
 
 
 def _check(settings: Settings) -> None:
-    _one_of("score", settings.score, SCORES)
-    _one_of("schedule", settings.schedule, SCHEDULES)
-    _one_of("precision", settings.precision, ("float32", "bfloat16"))
+    one_of("score", settings.score, SCORES)
+    one_of("schedule", settings.schedule, SCHEDULES)
+    one_of("precision", settings.precision, ("float32", "bfloat16"))
     for name in settings.augment:
-        _one_of("augment", name, VIEWS)
+        one_of("augment", name, VIEWS)
     for name in ("size", "shots", "draws", "patch", "blocks", "steps", "batch"):
-        _at_least(name, getattr(settings, name), 1)
+        at_least(name, getattr(settings, name), 1)
     if not settings.widths or min(settings.widths) < 4 or any(w % 2 for w in settings.widths):
         raise UsageError(f"widths={settings.widths}: expected even numbers from 4 on, one a level")
     if not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
         raise UsageError(f"levels={settings.levels}: {TWO}")
     for name in ("rate", "warmup", "clip"):
-        _at_least(name, getattr(settings, name), 0)
-    if not 0 <= settings.top <= 1:
-        raise UsageError(f"top={settings.top}: expected a share between 0 and 1")
+        at_least(name, getattr(settings, name), 0)
+    share("top", settings.top)
     if not 0 <= settings.average < 1:
         raise UsageError(
             f"average={settings.average}: expected a share from 0 up to, not including, 1"
@@ -202,7 +188,7 @@ def _check_size(settings: Settings) -> None:
         )
     sides = [settings.size // settings.patch // 2**level for level in range(len(settings.widths))]
     for side in settings.attention:
-        _one_of("attention", side, sides)
+        one_of("attention", side, sides)
 
 
 def _check_depth(settings: Settings) -> None:
@@ -226,14 +212,3 @@ def _check_depth(settings: Settings) -> None:
             raise UsageError(
                 f"depth={depth} with shots={settings.shots}: expected 1 <= shots <= depth <= 1000"
             )
-
-
-def _one_of(name: str, value: object, allowed: Any) -> None:
-    if value not in allowed:
-        expected = ", ".join(map(str, allowed))
-        raise UsageError(f"{name}={value}: expected one of {expected}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise UsageError(f"{name}={value}: expected {least} or more")

@@ -8,8 +8,7 @@ detects is the reconstruction that purifies.
 AdvRAD (2024, https://arxiv.org/abs/2408.04839), Algorithms 1-3 and Section 4.
 """
 
-import contextlib
-import json
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
@@ -18,17 +17,15 @@ import torch
 from torch import Tensor
 
 from .. import scoring
-from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, UNet, reconstruct, train
+from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, UNet, reconstruct
 from ..diffusion.batches import DrawnLoss
-from ..diffusion.checkpoint import Checkpoint
 from ..noise import Noise, PerImage, fresh, redraw
-from ..tune import Choice, Score, choose, evenly
-from ._log import TrainingLog
-from ._moments import Moments
-from ._settings import TRAINED, Settings, depths_of, ladders, plain, resolve
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Progress, Run
-
-STEP = 16  # images at once while good images are measured
+from ..tune import Choice, Score, choose
+from ._checks import plain
+from ._learning import learn
+from ._moments import measured
+from ._settings import TRAINED, Settings, depths_of, ladders, resolve
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 
 class AdvRAD(Detector):
@@ -132,6 +129,18 @@ class AdvRAD(Detector):
         other.denoiser.load_state_dict(self.denoiser.state_dict())
         return other.to(next(self.parameters()).device).eval()
 
+    def at(self, depth: int) -> "AdvRAD":
+        """One rung of a fitted ladder by itself; weights and statistics are shared."""
+        place, other = self.depths.index(depth), copy.copy(self)
+        number = scoring.SCORES[self.settings.score].number
+        other.settings = replace(self.settings, depth=(depth,))
+        other._buffers = dict(self._buffers)
+        for name in ("typical", "spread"):
+            maps = self._buffers[name]
+            assert maps is not None
+            other._buffers[name] = maps[place * number : (place + 1) * number]
+        return other
+
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
 
@@ -155,10 +164,8 @@ class AdvRAD(Detector):
         error, first = self._error(fitted, self.depths, noise, draws)
         judge = scoring.SCORES[self.settings.score].judge
         deviation = judge(error, self.typical, self.spread)
-        score = scoring.aggregate(deviation, self.settings.top)
-        if deviation.shape[-2:] != x.shape[-2:]:
-            deviation = scoring.enlarge(deviation[:, None], x.shape[-2:])[:, 0]
-        return Anomaly(score, deviation), scoring.aggregate((first - self.papers).abs())
+        paper = scoring.aggregate((first - self.papers).abs())
+        return judged(deviation, self.settings.top, x), paper
 
     def reconstruction(self, x: Tensor, noise: Noise = fresh) -> Tensor:
         """What x is compared with at the last depth, one draw: (B, C, H, W) in [0, 1] scale."""
@@ -226,34 +233,27 @@ class AdvRAD(Detector):
         views = scoring.SCORES[self.settings.score].views
         found, first = [], None
         for depth in depths:
-            gaps = [x - self._rebuild(x, depth, redraw(noise, draw)) for draw in range(draws)]
+            gaps = [self._gap(x, depth, redraw(noise, draw)) for draw in range(draws)]
             found.append(torch.stack([views(gap) for gap in gaps]).mean(0))
             first = scoring.filtered(gaps[0])[:, 0] if first is None else first
         assert first is not None
         return torch.cat(found, 1), first
 
+    def _gap(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
+        image, rebuilt = self.compared(x, self._rebuild(x, depth, noise))
+        return image - rebuilt
+
+    @staticmethod
+    def compared(x: Tensor, rebuilt: Tensor) -> tuple[Tensor, Tensor]:
+        """An image and its reconstruction as the error sees them; attackers may look otherwise."""
+        return x, rebuilt
+
     def _learn(self, images: Images, run: Run) -> None:
         s = self.settings
         recipe = Recipe(s.steps, s.rate, s.warmup, s.decay, s.average, s.clip)
         loss = DrawnLoss(self.denoiser, images, s.batch, s.levels, s.augment, run.seed, run.device)
-        log, checkpoint = TrainingLog(run.folder, run.resume), self._checkpoint(run)
-        if checkpoint:
-            checkpoint.saving, checkpoint.restored = log.write, log.rewind
-        with contextlib.closing(train(self.denoiser, loss, recipe, checkpoint)) as steps:
-            for step in steps:
-                log.add(step)
-                run.report(Progress("training", step.number, s.steps, step.loss))
-        self.spent = log.spent()
-
-    def _checkpoint(self, run: Run) -> Checkpoint | None:
-        if run.folder is None:
-            return None
-        path = run.folder / "checkpoint.safetensors"
-        if not run.resume:
-            path.unlink(missing_ok=True)
-        signature = {name: getattr(self.settings, name) for name in TRAINED}
-        signature |= {"channels": self.channels, "seed": run.seed, "images": run.images}
-        return Checkpoint(path, json.dumps(signature))
+        trained = {name: getattr(s, name) for name in TRAINED} | {"channels": self.channels}
+        self.spent = learn(self.denoiser, loss, recipe, run, trained)
 
     def _choose_depth(self, images: Images, tune: Images, run: Run) -> None:
         """Takes the ladder of depths that tells injected defects."""
@@ -286,14 +286,9 @@ class AdvRAD(Detector):
     ) -> tuple[Tensor, ...]:
         """Over `count` images: mean and standard deviation of what the score looks at,
         (K, H, W) each, and the mean of the paper's error of one draw, (H, W)."""
-        views, papers, report = Moments(), Moments(), run.stage("measuring good images")
-        chosen = evenly(len(images), count)
-        for start in range(0, count, STEP):
-            report(start, count)
-            places = chosen[start : start + STEP]
-            x = torch.stack([images[i] for i in places]).to(run.device)
-            noise = PerImage(run.seed, [f"good-{i}" for i in places])
-            error, first = self._error(x, depths, noise, self.settings.draws)
-            views.add(error)
-            papers.add(first)
+
+        def maps(x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+            return self._error(x, depths, noise, self.settings.draws)
+
+        views, papers = measured(images, count, run, maps)
         return tuple(m.to(run.device) for m in (views.mean(), views.spread(), papers.mean()))

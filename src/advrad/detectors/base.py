@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from .. import store
+from .. import scoring, store
 from ..diffusion.batches import Images
 from ..errors import DataError, UsageError
 from ..images import resize, to_channels
 from ..noise import Noise, fresh
 
-__all__ = ["PLAIN", "Anomaly", "Detector", "Fitting", "Images", "Progress", "Run"]
+__all__ = ["PLAIN", "Anomaly", "Detector", "Fitting", "Images", "Progress", "Run", "judged"]
 
 
 class Anomaly(NamedTuple):
@@ -29,6 +29,15 @@ class Anomaly(NamedTuple):
 
     score: Tensor  # (B,)
     map: Tensor  # (B, H, W), on the same scale
+
+
+def judged(found: Tensor, top: float, x: Tensor) -> Anomaly:
+    """The anomaly of a map (B, h, w): the mean of its largest share, 0 for the maximum, and the
+    map as large as the images x, (B, C, H, W)."""
+    score = scoring.aggregate(found, top)
+    if found.shape[-2:] != x.shape[-2:]:
+        found = scoring.enlarge(found[:, None], x.shape[-2:])[:, 0]
+    return Anomaly(score, found)
 
 
 class Progress(NamedTuple):

@@ -1,4 +1,4 @@
-"""The loss of a training step, drawn from good images.
+"""The batch of a training step, drawn from good images, and AdvRAD's loss of it.
 
 Which images, which views of them, which levels and which noise belong to step n depends on the
 seed and n alone, not on what was drawn before: a training can go on anywhere.
@@ -26,17 +26,49 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Batches:
+    """What step number n = 1, 2, ... is trained on.
+
+    Arguments:
+        images: good images in [0, 1]; every epoch visits all of them in a new order.
+        size: images a step.
+        views: names of `augment.ALL`.
+        seed: of everything drawn.
+        device: where the tensors live.
+    """
+
+    images: Images
+    size: int
+    views: Sequence[str] = ()
+    seed: int = 0
+    device: str = "cpu"
+
+    def draw(self, number: int) -> tuple[Tensor, Generator]:
+        """Views of the images of step `number`, (B, C, H, W) in [0, 1], and the source of what
+        else the step draws."""
+        source = Generator().manual_seed(_mixed(self.seed, number))
+        x = torch.stack([self.images[i] for i in self.members(number)]).to(self.device)
+        return augment(x, self.views, source), source
+
+    def members(self, number: int) -> list[int]:
+        """The images of step `number`: the next `size` of an endless row of shuffled epochs."""
+        count = len(self.images)
+        places = range((number - 1) * self.size, number * self.size)
+        orders = {
+            epoch: np.random.default_rng((self.seed, epoch)).permutation(count)
+            for epoch in {place // count for place in places}
+        }
+        return [int(orders[place // count][place % count]) for place in places]
+
+
+@dataclass(frozen=True)
 class DrawnLoss:
     """L_hybrid of step number n = 1, 2, ...: the mean over a batch, ().
 
     Arguments:
         denoiser: what is trained.
-        images: good images in [0, 1]; every epoch visits all of them in a new order.
-        batch: images a step.
+        images, batch, views, seed, device: of the `Batches`.
         levels: range of the levels of noise, drawn evenly, both ends included.
-        views: names of `augment.ALL`.
-        seed: of everything drawn.
-        device: where the tensors live.
     """
 
     denoiser: EpsDenoiser
@@ -48,23 +80,19 @@ class DrawnLoss:
     device: str = "cpu"
 
     def __call__(self, number: int) -> Tensor:
-        source = Generator().manual_seed(_mixed(self.seed, number))
-        x = torch.stack([self.images[i] for i in self.members(number)]).to(self.device)
-        x = augment(2 * x - 1, self.views, source)
+        x, source = self._batches.draw(number)
         low, high = self.levels
         t = torch.randint(low, high + 1, (len(x),), generator=source)
         eps = torch.randn(x.shape, generator=source).to(self.device)
-        return hybrid(self.denoiser, x, t, eps).mean()
+        return hybrid(self.denoiser, 2 * x - 1, t, eps).mean()
 
     def members(self, number: int) -> list[int]:
-        """The images of step `number`: the next `batch` of an endless row of shuffled epochs."""
-        count = len(self.images)
-        places = range((number - 1) * self.batch, number * self.batch)
-        orders = {
-            epoch: np.random.default_rng((self.seed, epoch)).permutation(count)
-            for epoch in {place // count for place in places}
-        }
-        return [int(orders[place // count][place % count]) for place in places]
+        """The images of step `number`."""
+        return self._batches.members(number)
+
+    @property
+    def _batches(self) -> Batches:
+        return Batches(self.images, self.batch, self.views, self.seed, self.device)
 
 
 def _mixed(seed: int, number: int) -> int:

@@ -1,0 +1,5 @@
+"""Networks that more than one detector or defence can rest on, each in a file of its own."""
+
+from .autoencoder import ConvolutionalAutoencoder
+
+__all__ = ["ConvolutionalAutoencoder"]
