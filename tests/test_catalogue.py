@@ -130,7 +130,22 @@ def test_missing_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(MissingExtraError, match=r"pip install 'advrad\[data\]'"):
             door(name)
     entry = next(entry for entry in entries() if entry.name == name)
-    assert (entry.ready, entry.missing) == (False, "pip install 'advrad[data]'")
+    assert entry.missing == "pip install 'advrad[data]' (in a clone '.[data]')"
+    assert not entry.ready
+
+
+def test_a_missing_extra_can_come_from_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "find_spec", lambda package: None)
+    with pytest.raises(MissingExtraError, match=r"in a clone  pip install -e '\.\[data\]'"):
+        load("brick")
+
+
+@pytest.mark.parametrize("root", ["x" * 5000, "./" + "x" * 5000, "x" * 5000 + "/y"])
+def test_a_root_of_5000_characters_is_not_echoed_whole(root: str) -> None:
+    with pytest.raises(DataError if "/" in root else (UsageError, DataError)) as told:
+        load(root)
+    assert "50" in str(told.value)
+    assert len(str(told.value)) < 500
 
 
 def test_list_and_fetch(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

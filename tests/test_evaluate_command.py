@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 DESIGN = {
     *("image_auroc", "image_auroc_ci", "image_ap", "f1_max", "pixel_auroc", "pixel_auroc_ci"),
     *("pro", "miss_rate", "false_alarm_rate", "seconds_per_image", "images", "settings"),
-    *("why", "beside", "verdicts", "skipped"),
+    *("why", "beside", "verdicts", "skipped", "masks"),
 }
 
 
@@ -60,6 +60,21 @@ def test_without_defects_a_figure_is_null_and_says_why(
     assert record["requirements"][0]["holds"] is False
     assert main(["evaluate", str(trained), str(root), "--out", str(tmp_path / "e")]) == 0
     assert (tmp_path / "e" / "report.html").exists()
+
+
+def test_it_says_over_how_many_masks_the_figures_for_pixels_are(
+    trained: Path, parts: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    _, record, err = run(capsys, "evaluate", trained, parts)
+    assert (record["masks"], "have masks" in err) == (5, False)
+    root = Path(shutil.copytree(parts, tmp_path / "parts"))
+    for number in (0, 2, 3):
+        (root / "ground_truth" / "square" / f"{number:03}_mask.png").unlink()
+    _, record, err = run(capsys, "evaluate", trained, root, "--out", tmp_path / "e")
+    assert record["masks"] == 2
+    assert record["pixel_auroc"] is not None
+    assert "2 of 5 defects have masks: the figures for pixels are over these" in err
+    assert "2 of 5 defects have masks" in (tmp_path / "e" / "report.html").read_text()
 
 
 def test_limit_takes_half_of_each(trained: Path, parts: Path, capsys: Capture) -> None:
@@ -151,6 +166,36 @@ class TestResumption:
         _, record, _ = run(capsys, *words)
         assert record["image_auroc"] == whole["image_auroc"]
         assert record["pixel_auroc"] == pytest.approx(whole["pixel_auroc"])
+
+    @pytest.mark.parametrize("name", ["report.html", "result.json", "images.jsonl"])
+    def test_somebody_else_s_results_stay(
+        self, name: str, trained: Path, parts: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        (tmp_path / name).write_text("mine")
+        code, record, _ = run(capsys, "evaluate", trained, parts, "--out", tmp_path)
+        assert (code, (tmp_path / name).read_text()) == (2, "mine")
+        assert f"holds {name}" in record["error"]["message"]
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize("text", ["mine", "[1]", "3", '{"a": 1}'])
+    def test_settings_of_something_else_stay(
+        self, text: str, trained: Path, parts: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        (tmp_path / "settings.json").write_text(text)
+        assert run(capsys, "evaluate", trained, parts, "--out", tmp_path)[0] == 2
+        assert (tmp_path / "settings.json").read_text() == text
+
+    def test_a_model_s_folder_and_a_file_are_no_place_for_results(
+        self, model: Path, parts: Path, capsys: Capture
+    ) -> None:
+        before = sorted(model.rglob("*"))
+        code, record, _ = run(capsys, "evaluate", model, parts, "--out", model)
+        assert (code, sorted(model.rglob("*"))) == (2, before)
+        assert "is a model's folder" in record["error"]["message"]
+        card = model / "README.md"
+        code, record, _ = run(capsys, "evaluate", model, parts, "--out", card)
+        assert code == 2
+        assert "is a file: results need a folder" in record["error"]["message"]
 
     def test_other_settings_are_refused(
         self, trained: Path, parts: Path, tmp_path: Path, capsys: Capture

@@ -197,7 +197,7 @@ def test_json_manifest_equals_csv(tmp_path: Path, suffix: str) -> None:
     entries = [
         {"path": "pictures/0.png", "split": "test", "label": 1, "mask": "pictures/0_mask.png"},
         {"path": "pictures/1.png", "split": "train", "label": 0, "mask": None},
-        {"path": "pictures/2.png", "split": "train", "label": "OK"},
+        {"path": "pictures/2.png", "split": "train", "label": False},
         {"path": "pictures/3.png", "split": "test", "label": "normal"},
     ]
     entries[0]["kind"] = "dent"

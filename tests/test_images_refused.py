@@ -142,8 +142,21 @@ def test_what_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="this is no file"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="this is no file"):
-        read(tmp_path / "pipe.png")
+    for look in (read, dimensions, images.fingerprint, Preprocess(8, 1)):
+        with pytest.raises(ImageError, match="this is no file"):
+            look(tmp_path / "pipe.png")
+
+
+def test_memory_that_the_size_takes_is_not_blamed_on_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    path = save(tmp_path / "x.png", COLOUR)
+    monkeypatch.setattr(images, "resize", fail)
+    with pytest.raises(ResourceError, match="brought to 4000 x 4000 px: lower the setting `size`"):
+        Preprocess(4000, 1)(path)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ ROOMS = [
     "files",
     "store",
     "noise",
+    "quiet",
     "images",
     "metrics",
     "pixels",

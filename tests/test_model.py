@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import TINY, good, names
 
-from advrad import store
+from advrad import detectors, store
 from advrad.calibrate import Calibration, calibrate
 from advrad.detectors import AdvRAD, Run
 from advrad.errors import LeakError, ModelError
@@ -103,11 +103,30 @@ def changed(folder: Path, name: str, content: bytes | None) -> Path:
     return other
 
 
-@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("name", [name for name in PIECES if name != "secret.json"])
 def test_a_piece_that_was_never_written_is_named(folder: Path, name: str) -> None:
     with pytest.raises(ModelError, match=name) as caught:
         load(changed(folder, name, None))
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_model_published_without_its_secret_draws_another(
+    folder: Path, written: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = load(folder).secret
+    assert not caplog.messages
+    if written:
+        (folder / "secret.json").unlink()
+    else:
+        folder = changed(folder, "secret.json", None)
+    first, second = load(folder), load(folder)
+    assert len({secret, first.secret, second.secret}) == 3
+    assert caplog.messages[0] == caplog.messages[1]
+    assert "only with --seed" in caplog.messages[0]
+    assert detectors.load(folder).params == first.detector.params
+    first.save(folder)
+    assert load(folder).secret == first.secret
 
 
 @pytest.mark.parametrize("name", PIECES)

@@ -141,6 +141,94 @@ def test_a_name_that_is_no_utf8_is_written_out(
         assert "\\udce9" in capsys.readouterr().out
 
 
+class TestHeatMapsHarmNothing:
+    def test_photographs_are_not_overwritten(
+        self, trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        before = contents(folder)
+        photographs = sorted((folder / "square").iterdir())
+        code, record, _ = run(
+            capsys, "predict", trained, *photographs, "--heatmaps", folder / "square"
+        )
+        assert (code, contents(folder)) == (2, before)
+        assert "name another folder" in record["error"]["message"]
+        monkeypatch.chdir(folder / "square")
+        names = [path.name for path in photographs]
+        assert run(capsys, "predict", trained, *names, "--heatmaps", ".")[0] == 2
+        assert contents(folder) == before
+
+    @pytest.mark.parametrize("below", ["", "square", "new", "new/heat"])
+    def test_a_folder_among_the_images_is_refused(
+        self, below: str, trained: Path, folder: Path, capsys: Capture
+    ) -> None:
+        before = contents(folder)
+        code, record, _ = run(capsys, "predict", trained, folder, "--heatmaps", folder / below)
+        assert (code, contents(folder)) == (2, before)
+        assert "outside of it" in record["error"]["message"]
+        assert not (folder / "new").exists()
+
+    @pytest.mark.parametrize("name", ["004.png", "004.PNG", "000-0a1b2c3d.png"])
+    def test_somebody_s_pictures_stay(
+        self, name: str, trained: Path, folder: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        heat = tmp_path / "heat"
+        heat.mkdir()
+        (heat / name).write_bytes((folder / "good" / "000.png").read_bytes())
+        (heat / "other.png").write_bytes(b"is in nobody's way")
+        before = contents(heat)
+        code, record, _ = run(capsys, "predict", trained, folder, "--heatmaps", heat)
+        assert (code, contents(heat)) == (2, before)
+        assert name in record["error"]["message"]
+        (heat / name).unlink()
+        (heat / name).symlink_to(folder / "good" / "000.png")
+        assert run(capsys, "predict", trained, folder, "--heatmaps", heat)[0] == 2
+
+    def test_heat_maps_of_an_earlier_run_are_replaced_but_not_by_their_own(
+        self, trained: Path, folder: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        heat = tmp_path / "heat"
+        words = ["predict", trained, folder, "--seed=1", "--heatmaps", heat]
+        assert run(capsys, *words)[0] == 0
+        first = contents(heat)
+        assert run(capsys, *words)[0] == 0
+        assert contents(heat) == first
+        assert run(capsys, "predict", trained, *sorted(heat.iterdir()), words[-2], heat)[0] == 2
+        assert contents(heat) == first
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_line_break_in_a_name_stays_within_its_row(
+    trained: Path, folder: Path, capsys: Capture
+) -> None:
+    strange = folder / "good\nNG  \x1b[31m fake.png"
+    strange.write_bytes((folder / "good" / "000.png").read_bytes())
+    assert main(["predict", str(trained), str(strange)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 1
+    assert "good\\nNG  \\x1b[31m fake.png" in rows[0]
+
+
+def test_a_model_published_without_its_secret_predicts(
+    model: Path, folder: Path, capsys: Capture
+) -> None:
+    (model / "secret.json").unlink()
+    code, record, err = run(capsys, "predict", model, folder)
+    assert (code, len(record["images"])) == (0, 9)
+    assert err.count("has no secret.json") == 1
+    words = ["predict", model, folder, "--seed=4"]
+    assert run(capsys, *words)[1] == run(capsys, *words)[1]
+
+
+def test_a_pipe_does_not_hang(trained: Path, folder: Path, capsys: Capture) -> None:
+    os.mkfifo(folder / "pipe.png")
+    code, record, _ = run(capsys, "predict", trained, folder)
+    assert (code, record["error"]["kind"]) == (3, "ImageError")
+    assert "this is no file" in record["error"]["message"]
+
+
 class TestBadInput:
     @pytest.mark.parametrize("kind", DAMAGES)
     def test_a_bad_image_stops_after_the_rows_before_it_or_is_a_row(

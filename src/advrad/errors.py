@@ -36,7 +36,7 @@ class MissingExtraError(UsageError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
             f"{what} needs the extra [{extra}], which is not installed: "
-            f"run  pip install 'advrad[{extra}]'"
+            f"run  pip install 'advrad[{extra}]', or in a clone  pip install -e '.[{extra}]'"
         )
 
 

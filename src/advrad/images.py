@@ -13,9 +13,8 @@ There is one way to resize, antialiased bilinear, in training, prediction and ev
 
 import io
 import logging
+import os
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin
+from PIL import UnidentifiedImageError as Unidentified
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .errors import AdvradError, DataError, ImageError, ModelError, ResourceError, UsageError
 from .files import sha256, write_bytes
+from .quiet import Quiet
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -77,6 +78,7 @@ def is_image(path: Path) -> bool:
 def fingerprint(path: Path) -> str:
     """The sha256 of the file, as 64 hexadecimal digits. Raises ImageError as `read` does."""
     with _told(path):
+        _regular(path)
         return sha256(path)
 
 
@@ -123,8 +125,9 @@ class Preprocess:
 
     def __call__(self, path: Path) -> Tensor:
         """The image as float32 (channels, size, size) in [0, 1]. Raises as `read` does."""
-        with _told(path):
-            return to_channels(resize(read(path), self.size), self.channels).contiguous()
+        x = read(path)
+        with _told(path, f"brought to {self.size} x {self.size} px: lower the setting `size`"):
+            return to_channels(resize(x, self.size), self.channels).contiguous()
 
     def mask(self, path: Path, shape: tuple[int, int], of: Path | None = None) -> Tensor:
         """Where the defect is, (size, size) as bool: pixels of which it covers more than half.
@@ -162,51 +165,40 @@ class Preprocess:
         return cls(values["size"], values["channels"])
 
 
-def png_bytes(x: Tensor) -> bytes:
-    """The image (C, H, W) or (H, W) as a PNG of 8 bits; what leaves [0, 1] is clipped."""
+def png_bytes(x: Tensor, software: str = "") -> bytes:
+    """The image (C, H, W) or (H, W) as a PNG of 8 bits; what leaves [0, 1] is clipped.
+
+    `software` is written into it as its maker.
+    """
     planes = x.detach().cpu().float()
     planes = planes[None] if planes.ndim == 2 else planes
     if planes.ndim != 3 or len(planes) not in (1, 3) or not planes.isfinite().all():
         raise ValueError(f"a finite (1 or 3, H, W) or (H, W) is needed, not {tuple(x.shape)}")
     levels = (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-    file = io.BytesIO()
-    Image.fromarray(levels.squeeze(-1).numpy()).save(file, "PNG")
+    file, words = io.BytesIO(), PngImagePlugin.PngInfo()
+    if software:
+        words.add_text("Software", software)
+    Image.fromarray(levels.squeeze(-1).numpy()).save(file, "PNG", pnginfo=words)
     return file.getvalue()
 
 
-def write_png(path: Path, x: Tensor) -> None:
+def software(path: Path) -> str | None:
+    """What a PNG says of its maker. Raises ImageError as `read` does."""
+    with _opened(path) as image:
+        return image.info.get("Software")
+
+
+def write_png(path: Path, x: Tensor, software: str = "") -> None:
     """Puts the image at `path` as a PNG, whole or not at all. Raises ResourceError."""
     try:
-        write_bytes(path, png_bytes(x))
+        write_bytes(path, png_bytes(x, software))
     except OSError as error:
         why = f"it cannot be written ({error.strerror}): choose another folder"
         raise ResourceError(f"{path}: {why}") from error
 
 
-class _Quiet:
-    """While any thread is inside, Pillow's warnings are not shown: our errors tell instead."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_quiet = _Quiet()
+_quiet = Quiet("PIL")
+_READING = "read: close other programs, hold fewer images at once, or scale it down"
 _TOO_MANY = f"more than the {MAX_PIXELS:,} that are decoded: scale it down or cut it up"
 
 
@@ -214,20 +206,27 @@ _TOO_MANY = f"more than the {MAX_PIXELS:,} that are decoded: scale it down or cu
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The picture with its header read and its number of pixels accepted, not yet decoded."""
     with _told(path), _quiet:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(path, "this is no file")
-        if status.st_size == 0:
+        if _regular(path).st_size == 0:
             raise ImageError(path, "the file is empty (0 bytes): copy or save it again")
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(path, f"{width} x {height} pixels are {_TOO_MANY}")
+            if 32 in (_tag(image, TiffImagePlugin.BITSPERSAMPLE) or ()) and image.mode != "F":
+                raise ImageError(path, "its whole numbers have 32 bits: save it with 8 or 16")
             yield image
 
 
+def _regular(path: Path) -> os.stat_result:
+    """The file's status. Raises ImageError for what is none: reading a pipe would hang."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(path, "this is no file")
+    return status
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, doing: str = _READING) -> Iterator[None]:
     """Turns whatever goes wrong with a file into one sentence about that file."""
     try:
         yield
@@ -235,8 +234,7 @@ def _told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # decoders of damaged files raise anything at all
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            why = "memory ran out while it was read: close other programs, or scale it down"
-            raise ResourceError(f"{path}: {why}") from error
+            raise ResourceError(f"{path}: memory ran out while it was {doing}") from error
         raise ImageError(path, _why(error)) from error
 
 
@@ -245,7 +243,7 @@ def _why(error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "it may not be read: give yourself the permission to read it"
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, Unidentified):
         return f"this is no readable image; expected {', '.join(FORMATS)} by content, not by name"
     if isinstance(error, Image.DecompressionBombError):
         return f"its pixels are {_TOO_MANY}"

@@ -4,6 +4,7 @@ How a file becomes a tensor, where OK ends and NG begins, which images were seen
 secret seed the noise of a prediction is drawn. On disk it is a folder (`advrad.store`).
 """
 
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ class Model:
             "calibration.json": store.dump(self.calibration.as_dict()),
             "seen.json": store.dump(self.seen),
             "about.json": store.dump(self.about),
-            "secret.json": store.dump({"seed": self.secret}),
+            store.SECRET: store.dump({"seed": self.secret}),
             "README.md": card(self).encode(),
         }
         store.replace(Path(folder), files)
@@ -83,7 +84,7 @@ def load(folder: str | Path) -> Model:
     detector = restore(files)
     try:
         preprocess = Preprocess.from_dict(store.read_json(files, "preprocess.json"))
-        seed = int(store.read_json(files, "secret.json")["seed"])
+        seed = _secret(Path(folder), files)
         seen = {part: tuple(ids) for part, ids in store.read_json(files, "seen.json").items()}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
@@ -97,6 +98,17 @@ def load(folder: str | Path) -> Model:
         about=store.read_json(files, "about.json"),
         secret=seed,
     )
+
+
+def _secret(folder: Path, files: Mapping[str, bytes]) -> int:
+    """The model's own seed, or a fresh one where the model was published without it."""
+    if store.SECRET in files:
+        return int(store.read_json(files, store.SECRET)["seed"])
+    logging.getLogger("advrad").warning(
+        f"{folder} has no {store.SECRET}: the noise of predictions is drawn anew in every run, so "
+        "that scores can be had again only with --seed"
+    )
+    return secrets.randbits(62)
 
 
 def card(model: Model) -> str:

@@ -25,6 +25,7 @@ from .files import full_disk_told, plain, sha256, write_bytes, write_json
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGING = ".staging"
+SECRET = "secret.json"  # who publishes a model leaves it out
 
 
 def dump(value: Any) -> bytes:
@@ -73,7 +74,10 @@ def recover(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """All files of a model folder, verified. Raises ModelError that names what is wrong."""
+    """All files of a model folder, verified; SECRET alone may be missing.
+
+    Raises ModelError that names what is wrong.
+    """
     if not folder.is_dir():
         raise ModelError(f"{folder} is no model: expected a folder written by `advrad train`")
     if (folder / STAGING / MANIFEST).exists():
@@ -82,6 +86,8 @@ def read(folder: Path) -> dict[str, bytes]:
     files = {}
     for name, expected in manifest["files"].items():
         path = folder / name
+        if name == SECRET and not path.exists():
+            continue
         if Path(name).name != name or not path.is_file():
             raise ModelError(f"{folder}: the file {name} is missing; copy the model again")
         if sha256(path) != expected:

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -50,6 +51,8 @@ def run(command: Any, words: Sequence[str]) -> int:
     """Runs typer's command on the words of the command line and returns the exit code."""
     words = list(words)
     options = words[: words.index("--")] if "--" in words else words
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     with _logging_to_stderr(), handling(_stop):
         try:
             with command.make_context("advrad", list(words)) as context:
@@ -123,20 +126,24 @@ RECOGNISED: tuple[Callable[[BaseException], Failure | None], ...] = (
 
 def _tell(failure: Failure, as_json: bool) -> int:
     print(f"advrad: {failure.message}", file=sys.stderr)
-    if as_json:
-        kind, message, exit_code = failure
-        try:
+    kind, message, exit_code = failure
+    try:
+        if as_json:
             print_json({"error": {"kind": kind, "message": message, "exit_code": exit_code}})
-        except BrokenPipeError:
-            _quiet()
+        sys.stdout.flush()
+    except OSError:  # no reader, or a full disk
+        _quiet()
     return failure.exit_code
 
 
 def _quiet() -> int:
-    """Nobody reads standard output any more; the interpreter's last flush must not complain."""
+    """Standard output takes no more; the interpreter's last flush must not complain.
+
+    Returns the exit code of a program that SIGPIPE ended, which is no verdict.
+    """
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+    return 128 + 13
 
 
 def _first_line(error: BaseException) -> str:

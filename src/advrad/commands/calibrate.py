@@ -13,10 +13,10 @@ from .options import (
     Level,
     Limit,
     Model,
+    NoiseSeed,
     Root,
     SkipBad,
     SplitSeed,
-    TrainingSeed,
     UnsureLevel,
 )
 from .output import print_json
@@ -30,7 +30,7 @@ def calibrate(
     level: Level = None,
     unsure_level: UnsureLevel = None,
     skip_bad: SkipBad = False,
-    seed: TrainingSeed = 0,
+    seed: NoiseSeed = 0,
     device: Device = None,
     batch_size: BatchSize = 16,
     limit: Limit = None,

@@ -95,7 +95,7 @@ def text(record: dict[str, Any]) -> str:
 
 def _extra(name: str, found: dict[str, str | None]) -> dict[str, Any]:
     missing = sorted(package for package, version in found.items() if version is None)
-    install = f"pip install 'advrad[{name}]'" if missing else None
+    install = f"pip install 'advrad[{name}]' (in a clone '.[{name}]')" if missing else None
     return {"packages": found, "missing": missing, "install": install}
 
 

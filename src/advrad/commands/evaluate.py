@@ -14,10 +14,10 @@ from .options import (
     Layout,
     Limit,
     Model,
+    NoiseSeed,
     Out,
     Root,
     SkipBad,
-    TrainingSeed,
 )
 from .output import print_json
 from .progress import progress
@@ -39,7 +39,7 @@ def evaluate(
     out: Out = None,
     require: Requirements = None,
     skip_bad: SkipBad = False,
-    seed: TrainingSeed = 0,
+    seed: NoiseSeed = 0,
     device: Device = None,
     batch_size: BatchSize = 16,
     limit: Limit = None,

@@ -11,11 +11,16 @@ Json = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, help="Seed of the noise; without it a secret one is drawn."),
+    typer.Option(min=0, help="Seed of the noise; without it, the model's stored secret one."),
 ]
+LARGEST = 2**63 - 1  # seed that torch takes
 TrainingSeed = Annotated[
-    int, typer.Option("--seed", min=0, help="Seed of all that is drawn: weights, batches, noise.")
+    int,
+    typer.Option(
+        "--seed", min=0, max=LARGEST, help="Seed of all that is drawn: weights, batches, noise."
+    ),
 ]
+NoiseSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, ...; without it the fastest one found.")
 ]
@@ -40,7 +45,7 @@ Level = Annotated[
 ]
 UnsureLevel = Annotated[
     float | None,
-    typer.Option(help="The laxer bound above which OK begins; without it, twice the level."),
+    typer.Option(help="The laxer bound: below its threshold is OK; without it, twice the level."),
 ]
 Layout = Annotated[
     str | None,
@@ -58,6 +63,6 @@ SkipBad = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for results; without it none are kept.")]
 
 Root = Annotated[
-    str, typer.Argument(metavar="ROOT", help="A folder of images, or a data set's name.")
+    str, typer.Argument(metavar="ROOT", help="A folder, a manifest, or a data set's name.")
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model's folder.")]

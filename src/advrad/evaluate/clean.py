@@ -5,6 +5,7 @@ it stopped; the results of another evaluation in the same folder are refused.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ def evaluate(
     """The clean figures on the test split; with `out` also rows, maps and resumption.
 
     Returns image_auroc, image_ap, f1_max, pixel_auroc, pro (a figure that cannot be had is None,
-    and `why` says so), 95 % intervals under `_ci`, the rates at the model's threshold, and the
-    AUROC of every score that the detector reports beside its own. Raises DataError without test
-    images, LeakError where the model has seen one of them.
+    and `why` says so; those for pixels are over `masks` defects), 95 % intervals under `_ci`, the
+    rates at the model's threshold, and the AUROC of every score that the detector reports beside
+    its own. Raises DataError without test images, LeakError where the model has seen one of them.
     """
     images = test_images(model, dataset, wanted)
     settings = settings_of(model, dataset, images, wanted)
@@ -63,12 +64,13 @@ def evaluate(
         if anomaly is None:
             rows.forget(index)
         else:
-            _add_pixels(pixel, images, index, anomaly)
+            add_pixels(pixel, images, index, anomaly)
+    _announce_masks(images)
     missing = [i for i in range(len(images)) if i not in rows.rows]
     start = time.perf_counter()
     for found in _scored(model, images, wanted, missing):
         if drawn:
-            _add_pixels(pixel, images, found.index, found.map)
+            add_pixels(pixel, images, found.index, found.map)
         rows.add(_row(model, images, found), found.map if drawn else None)
         report(len(rows.rows), len(images))
     seconds = (time.perf_counter() - start) / len(missing) if missing else None
@@ -76,6 +78,7 @@ def evaluate(
     result = _figures(ordered, model.calibration.threshold, pixel) | {
         "seconds_per_image": seconds,
         "images": {"good": images.labels.count(False), "defect": images.labels.count(True)},
+        "masks": sum(item.mask is not None for item in images.items),
         "skipped": [[str(path), why] for path, why in images.skipped],
         "settings": settings,
     }
@@ -145,7 +148,15 @@ def _row(model: Model, images: Images, found: Scored) -> Row:
     }
 
 
-def _add_pixels(pixel: PixelMetrics, images: Images, index: int, anomaly: Tensor) -> None:
+def _announce_masks(images: Images) -> None:
+    """Tells where figures for pixels leave defects out."""
+    masks, defects = sum(item.mask is not None for item in images.items), sum(images.labels)
+    if 0 < masks < defects:
+        tell = logging.getLogger("advrad").warning
+        tell(f"{masks} of {defects} defects have masks: the figures for pixels are over these")
+
+
+def add_pixels(pixel: PixelMetrics, images: Images, index: int, anomaly: Tensor) -> None:
     """Counts an image whose defects are drawn, or that has none."""
     mask = images.mask(index)
     if mask is not None or not images.labels[index]:

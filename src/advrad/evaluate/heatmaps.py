@@ -1,5 +1,9 @@
-"""Heat maps of a prediction, one PNG an image, all on one colour scale."""
+"""Heat maps of a prediction, one PNG an image, all on one colour scale.
 
+Each carries a mark, so that a later run replaces heat maps and nobody's photographs.
+"""
+
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import UsageError
+from ..errors import ImageError, UsageError
 from ..files import full_disk_told
-from ..images import read, write_png
+from ..images import read, software, write_png
 from .pictures import overlay
 
 SIDE = 1024  # no heat map is larger
+MARK = "advrad heat map"
+DIGITS = 8  # of the sha256, where two images have one name
 
 
 def span(threshold: float) -> tuple[float, float]:
@@ -24,10 +30,17 @@ def span(threshold: float) -> tuple[float, float]:
 class HeatMaps:
     """Writes heat maps into a folder, under the images' names.
 
-    Images of one name in several folders are told apart by the start of their sha256.
+    Images of one name in several folders are told apart by the start of their sha256. `given`
+    are the folders that the images are read from. Raises UsageError, before anything is written,
+    where the folder lies in one of those, or where a heat map would replace what is none.
     """
 
-    def __init__(self, folder: Path, paths: Sequence[Path], threshold: float) -> None:
+    def __init__(
+        self, folder: Path, paths: Sequence[Path], threshold: float, given: Sequence[Path] = ()
+    ) -> None:
+        self.taken = Counter(path.stem.casefold() for path in paths)
+        _refuse_among_inputs(folder, given)
+        self._refuse_foreign(folder, paths)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -36,7 +49,6 @@ class HeatMaps:
             ) from error
         self.folder = folder
         self.low, self.high = span(threshold)
-        self.taken = Counter(path.stem.casefold() for path in paths)
 
     def write(self, path: Path, digest: str, anomaly: Tensor) -> Path:
         """Writes the map (H, W) over the image at `path`, and says where."""
@@ -46,7 +58,39 @@ class HeatMaps:
         image = interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
         fitted = interpolate(anomaly[None, None], size, mode="bilinear")[0, 0]
         alone = self.taken[path.stem.casefold()] == 1
-        target = self.folder / f"{path.stem if alone else f'{path.stem}-{digest[:8]}'}.png"
+        target = self.folder / f"{path.stem if alone else f'{path.stem}-{digest[:DIGITS]}'}.png"
         with torch.no_grad(), full_disk_told(target, image.numel()):
-            write_png(target, overlay(image, fitted, self.low, self.high))
+            write_png(target, overlay(image, fitted, self.low, self.high), software=MARK)
         return target
+
+    def _refuse_foreign(self, folder: Path, paths: Sequence[Path]) -> None:
+        inputs = {path.resolve() for path in paths}
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            stem = path.stem.casefold()
+            twin = re.sub(rf"-[0-9a-f]{{{DIGITS}}}$", "", stem)
+            target = self.taken[stem] == 1 or (twin != stem and self.taken[twin] > 1)
+            if not target or path.suffix.casefold() != ".png":
+                continue
+            if path.resolve() in inputs or not is_heat_map(path):
+                raise UsageError(
+                    f"{path} is no heat map, or is one of the images, and would be overwritten by "
+                    "a heat map: name another folder, as --heatmaps heat/"
+                )
+
+
+def is_heat_map(path: Path) -> bool:
+    """Whether the file was written by `HeatMaps`."""
+    try:
+        return not path.is_symlink() and software(path) == MARK
+    except ImageError:
+        return False
+
+
+def _refuse_among_inputs(folder: Path, given: Sequence[Path]) -> None:
+    """Heat maps among the images would be images of the next run."""
+    for path in given:
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            raise UsageError(
+                f"the heat maps' folder {folder} lies in {path}, whose images are read, so that "
+                "the next run would take heat maps for images: name a folder outside of it"
+            )

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..files import full_disk_told, plain, write_bytes, write_json
+from ..store import MANIFEST
 
 SETTINGS, ROWS, RESULT, MAPS = "settings.json", "images.jsonl", "result.json", ".maps"
+PAGE = "report.html"
 
 
 class Rows:
@@ -34,7 +36,8 @@ class Rows:
         self.rows: dict[int, dict[str, Any]] = {}
         if folder is None:
             return
-        self._refuse_other(folder, settings)
+        _refuse_foreign(folder)
+        _refuse_other(folder, settings)
         write_json(folder / SETTINGS, settings)
         (folder / RESULT).unlink(missing_ok=True)
         if (folder / ROWS).exists():
@@ -86,16 +89,35 @@ class Rows:
         lines = (json.dumps(plain(row)) + "\n" for row in self.rows.values())
         write_bytes(path, "".join(lines).encode())
 
-    @staticmethod
-    def _refuse_other(folder: Path, settings: dict[str, Any]) -> None:
-        path = folder / SETTINGS
-        if not path.exists():
-            return
-        ours, theirs = plain(settings), json.loads(path.read_text())
-        free = {"machine", "batch", "device"}
-        changed = [k for k in ours | theirs if k not in free and ours.get(k) != theirs.get(k)]
-        if changed:
-            raise UsageError(
-                f"{folder} holds results with other settings ({', '.join(changed)}): "
-                "choose another --out, or remove that folder"
-            )
+
+def _refuse_foreign(folder: Path) -> None:
+    """A model, or what somebody else has written, is not to be mixed with results."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: results need a folder, name another --out")
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} is a model's folder: name another --out for results")
+    found = [name for name in (PAGE, RESULT, ROWS) if (folder / name).exists()]
+    if found and not (folder / SETTINGS).exists():
+        raise UsageError(
+            f"{folder} holds {found[0]}, which is no result of advrad, as {SETTINGS} is missing: "
+            "name another --out"
+        )
+
+
+def _refuse_other(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / SETTINGS
+    if not path.exists():
+        return
+    try:
+        ours, theirs = plain(settings), dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} holds no settings of a result ({error}): name another --out"
+        ) from error
+    free = {"machine", "batch", "device"}
+    changed = [k for k in ours | theirs if k not in free and ours.get(k) != theirs.get(k)]
+    if changed:
+        raise UsageError(
+            f"{folder} holds results with other settings ({', '.join(changed)}): "
+            "choose another --out, or remove that folder"
+        )

@@ -16,12 +16,21 @@ from .. import __version__
 from ..calibrate import Calibration, calibrate
 from ..data import Dataset, Images, Parts, divide, limit, split_record
 from ..detectors import Detector, Progress, Run, build
-from ..errors import DataError, ImageError, UsageError
+from ..errors import DataError, ImageError
 from ..files import write_json
 from ..images import Preprocess, dimensions
-from ..model import Model, Seen, load
-from ..store import MANIFEST
+from ..model import Model, Seen
 from .scores import scored
+from .training_folder import (
+    CHECKPOINT,
+    Asked,
+    alone,
+    finished,
+    recall,
+    refuse_huge,
+    refuse_taken,
+    remember,
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,9 @@ def train(
     DataError where there is nothing to learn from, UsageError where the folder is taken.
     """
     started = time.monotonic(), time.process_time()
-    _refuse_taken(folder, wanted)
-    before = _finished(folder) if wanted.resume and not wanted.overwrite else None
+    refuse_taken(folder, resume=wanted.resume, overwrite=wanted.overwrite)
+    before = finished(folder) if wanted.resume and not wanted.overwrite else None
+    wanted, again = _recalled(folder, wanted), (folder / CHECKPOINT).exists()
     items = [item for item in dataset.train if not item.defect]
     if wanted.limit is not None:
         items = list(limit(items, wanted.limit, dataset.split_seed))
@@ -75,14 +85,58 @@ def train(
     settings = {"channels": channels_of(dataset)} | dict(wanted.settings)
     detector = build(wanted.detector, settings)
     preprocess = Preprocess(detector.input_size, detector.channels)
+    refuse_huge(preprocess.size, preprocess.channels, int(detector.resolved().get("batch", 1)))
     images = Images(items, preprocess, wanted.skip_bad)
     parts = divide(len(images), dataset.split_seed)
     calibrate(range(len(parts.calibrate)), wanted.level, wanted.unsure_level)  # refuses in time
     _announce(detector, images, parts)
     run = _run(dataset, images, parts, folder, wanted, report)
-    write_json(folder / "training" / "split.json", split_record(dataset))
-    detector.fit(images.subset(parts.train), run)
-    spent = time.monotonic() - started[0], time.process_time() - started[1]
+    with alone(folder):
+        _fit(detector, dataset, images.subset(parts.train), run, wanted)
+        if before is not None and again:
+            logging.getLogger("advrad").warning(
+                f"{folder} is trained already: its settings were chosen again, and its thresholds "
+                "are set again"
+            )
+        spent = time.monotonic() - started[0], time.process_time() - started[1]
+        model = _model(detector, dataset, images, parts, wanted, spent)
+        if before is not None:
+            model = replace(model, secret=before.secret)
+        model.save(folder)
+    return model
+
+
+def _recalled(folder: Path, wanted: Training) -> Training:
+    """What is wanted; a resumed training that is given no settings goes on with its own."""
+    asked = recall(folder) if wanted.resume and not wanted.settings else None
+    if asked is None or wanted.detector not in (Training.detector, asked.detector):
+        return wanted
+    return replace(wanted, detector=asked.detector, settings=asked.settings)
+
+
+def _fit(detector: Detector, dataset: Dataset, images: Images, run: Run, wanted: Training) -> None:
+    """Fits the detector, and keeps beside its checkpoint of what and how it was trained.
+
+    Other settings than those of a checkpoint are refused before they are kept.
+    """
+    assert run.folder is not None
+    asked = Asked(wanted.detector, wanted.settings)
+    if not run.resume:
+        remember(run.folder, asked)
+    write_json(run.folder / "split.json", split_record(dataset))
+    detector.fit(images, run)
+    remember(run.folder, asked)
+
+
+def _model(
+    detector: Detector,
+    dataset: Dataset,
+    images: Images,
+    parts: Parts,
+    wanted: Training,
+    spent: tuple[float, float],
+) -> Model:
+    """The fitted detector with thresholds and all that is known of it."""
     seen = {
         part: tuple(images.ids[i] for i in getattr(parts, part))
         for part in ("train", "tune", "calibrate")
@@ -90,11 +144,8 @@ def train(
     approximate = not learnt(seen, detector.chosen()).isdisjoint(seen["calibrate"])
     calibration = _calibrate(detector, images.subset(parts.calibrate), approximate, wanted)
     about = _about(dataset, detector, images, wanted, spent)
-    model = Model(detector.eval().requires_grad_(False), preprocess, calibration, seen, about)
-    if before is not None:
-        model = replace(model, secret=before.secret)
-    model.save(folder)
-    return model
+    preprocess = images.preprocess
+    return Model(detector.eval().requires_grad_(False), preprocess, calibration, seen, about)
 
 
 def learnt(seen: Seen, chosen: Sequence[Any]) -> set[str]:
@@ -144,55 +195,6 @@ def _announce(detector: Detector, images: Images, parts: Parts) -> None:
             "promises nothing. Give 4 or more, better 60"
         )
     tell(f"{type(detector).__name__} with {detector.cost()['parameters']:,} parameters")
-
-
-def _refuse_taken(folder: Path, wanted: Training) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: a model is a folder, name a new one")
-    if not (folder / MANIFEST).exists() and not wanted.overwrite:
-        _refuse_foreign(folder)
-    if wanted.resume or wanted.overwrite:
-        return
-    if (folder / MANIFEST).exists():
-        raise UsageError(
-            f"{folder} already holds a model: choose another folder, or --overwrite it"
-        )
-    if (folder / "training" / "checkpoint.safetensors").exists():
-        raise UsageError(
-            f"{folder} holds an unfinished training: go on with --resume, or --overwrite it"
-        )
-
-
-def _finished(folder: Path) -> Model | None:
-    """The model that a resumed training finds finished: it is made again, with its own secret.
-
-    Raises UsageError where `advrad calibrate` has given it other thresholds since.
-    """
-    if not (folder / MANIFEST).exists():
-        return None
-    model = load(folder)
-    if "calibration" in model.about:
-        raise UsageError(
-            f"{folder} is trained, and its thresholds were set anew by `advrad calibrate`: there "
-            "is nothing to resume. To train it again and lose them, --overwrite it"
-        )
-    logging.getLogger("advrad").warning(
-        f"{folder} is trained already: its settings are chosen and its thresholds set again"
-    )
-    return model
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Nobody's photographs, or their README.md, are to be mixed with a model."""
-    if not folder.is_dir() or (folder / "training" / "split.json").exists():
-        return
-    names = sorted(path.name for path in folder.iterdir())
-    foreign = [name for name in names if name != "training" and not name.startswith(".")]
-    if foreign:
-        raise UsageError(
-            f"{folder} is no model and holds other files ({', '.join(foreign[:3])}): name a new "
-            "or an empty folder, or --overwrite what has the name of a model's file"
-        )
 
 
 def _run(
