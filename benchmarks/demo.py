@@ -17,7 +17,16 @@ from pathlib import Path
 
 from common import keep, load_average
 
-FIGURES = ("image_auroc", "image_auroc_ci", "pixel_auroc", "pro", "verdicts", "beside", "training", "settings")
+FIGURES = (
+    "image_auroc",
+    "image_auroc_ci",
+    "pixel_auroc",
+    "pro",
+    "verdicts",
+    "beside",
+    "training",
+    "settings",
+)
 
 
 def main() -> None:

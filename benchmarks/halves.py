@@ -35,7 +35,9 @@ def main() -> None:
             "defect": labels.count(True),
         }
     settings = json.loads((wanted.folder / "settings.json").read_text())
-    figures["settings"] = {name: settings[name] for name in ("model", "data", "split_seed", "seed")}
+    figures["settings"] = {
+        name: settings[name] for name in ("model", "data", "split_seed", "seed")
+    }
     keep(f"halves-{wanted.name}", figures)
 
 

@@ -396,7 +396,29 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     )
     os.close(write)
     assert done.stderr == b""
-    assert done.returncode == 1
+    assert done.returncode == 141  # as a program that SIGPIPE ends, which is no verdict
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--json"], []])
+def test_standard_output_on_a_full_disk_is_a_matter_of_resources(words: list[str]) -> None:
+    command = [sys.executable, "-m", "advrad", "data", "list", *words]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=absolute_path(), check=False
+        )
+    assert done.returncode == 5
+    assert b"make room" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("seed", [2**64, 2**63])
+def test_a_seed_that_torch_cannot_take_is_refused_with_the_range(
+    seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "hazelnut_toy", "nowhere", f"--seed={seed}"]) == 2
+    assert f"less than or equal to {2**63 - 1}" in capsys.readouterr().err
 
 
 def absolute_path() -> dict[str, str]:

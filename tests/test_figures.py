@@ -24,7 +24,7 @@ def axes(monkeypatch: pytest.MonkeyPatch) -> object:
     from matplotlib.figure import Figure
 
     drawn = Figure().add_subplot()
-    monkeypatch.setattr(figures, "_svg", lambda draw: draw(drawn))
+    monkeypatch.setattr(figures, "drawn", lambda draw: draw(drawn))
     return drawn
 
 

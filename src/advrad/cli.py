@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import boundary, calibrate, data, demo, doctor, evaluate, predict, train
+from .commands import attack, boundary, calibrate, data, demo, doctor, evaluate, predict, train
 
 app = typer.Typer(
     name="advrad",
@@ -37,6 +37,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("attack")(attack.attack)
 app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)
 

@@ -1,14 +1,16 @@
 """The demo: the whole way, on photographs that come with advrad.
 
-It trains on good hazelnuts, tests on good and stained ones, and writes one report. Interrupted, it
-goes on where it stopped; finished, it begins again.
+It trains on good hazelnuts, tests on good and stained ones, attacks some of them beside a plain
+autoencoder, and writes one report. Interrupted, it goes on where it stopped; finished, it begins
+again.
 """
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from ..files import write_json
 from ..model import Model
 from ..model import load as load_model
 from .clean import Evaluation, evaluate
+from .demo_robustness import FOLDER, IMAGES, Results, add_robustness, attack_both
+from .demo_robustness import sentence as sentence_of
 from .evaluation_report import add_evaluation
 from .report import Report
 from .rows import RESULT, ROWS, SETTINGS
@@ -31,6 +35,7 @@ from .training_report import add_training, settings_of
 DATA = "hazelnut_toy"
 DEMO: dict[str, Any] = {"steps": 170, "levels": [1, 400]}  # settings of AdvRAD
 PAGE = "report.html"
+AUTOENCODER: dict[str, Any] = {"steps": 150}
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 tell = logging.getLogger("advrad").info
 
@@ -52,23 +57,29 @@ def demo(
 ) -> dict[str, Any]:
     """Trains into OUT/model, evaluates into OUT, writes OUT/result.json and OUT/report.html.
 
-    Returns the evaluation's result with `finding`, `training` and `seconds` in all.
+    An autoencoder is trained into OUT/autoencoder, and both are attacked in OUT/robustness.
+    Returns the evaluation's result with `robustness` (an attack's result for each detector),
+    `finding`, `training` and `seconds` in all.
     """
     start = time.monotonic()
     _refuse_foreign(out)
-    if (out / PAGE).exists():
+    if _finished(out):
         tell(f"{out} holds a finished demo: it is made again")
         _clear(out)
     dataset = load(DATA)
-    model = _model(dataset, out / "model", wanted, report)
+    model = _model(dataset, out / "model", _training(wanted), report)
     asked = Evaluation(wanted.seed, wanted.batch, wanted.device)
     found = evaluate(
         model, dataset, out, asked, lambda done, total: report(Progress("testing", done, total))
     )
-    sentence = finding(found, "stained hazelnuts", "good ones")
-    page = _report(model, dataset, out, sentence, wanted.device)
+    models = {"advrad": model, "autoencoder": _rival(dataset, out, model, wanted, report)}
+    few = replace(asked, limit=IMAGES)
+    attacked = attack_both(models, dataset, out, few, report)
+    sentence = f"{finding(found, 'stained hazelnuts', 'good ones')} {sentence_of(attacked)}"
+    page = _report(models, dataset, out, sentence, attacked)
     spent = time.monotonic() - start
     result = found | {
+        "robustness": attacked,
         "finding": sentence,
         "training": model.about["training"],
         "seconds": spent,
@@ -80,45 +91,65 @@ def demo(
     return result
 
 
-def _model(
-    dataset: Dataset, folder: Path, wanted: Demo, report: Callable[[Progress], None]
+def _training(wanted: Demo) -> Training:
+    return Training(
+        settings=DEMO | dict(wanted.settings),
+        seed=wanted.seed,
+        device=wanted.device,
+        batch=wanted.batch,
+    )
+
+
+def _rival(
+    dataset: Dataset,
+    out: Path,
+    model: Model,
+    wanted: Demo,
+    report: Callable[[Progress], None],
 ) -> Model:
-    """The demo's model: loaded where its training was finished, resumed where it was not."""
+    """The autoencoder, on images of the same size: a radius means nothing without it."""
+    settings = AUTOENCODER | {"size": model.preprocess.size, "channels": model.preprocess.channels}
+    asked = replace(_training(wanted), detector="autoencoder", settings=settings)
+    return _model(dataset, out / "autoencoder", asked, report)
+
+
+def _model(
+    dataset: Dataset, folder: Path, asked: Training, report: Callable[[Progress], None]
+) -> Model:
+    """A model: loaded where its training was finished, resumed where it was not."""
     if (folder / store.MANIFEST).exists():
         tell(f"{folder} is trained already: the test goes on")
         return load_model(folder)
     resume = (folder / CHECKPOINT).exists()
-    asked = Training(
-        settings=DEMO | dict(wanted.settings),
-        seed=wanted.seed,
-        resume=resume,
-        device=wanted.device,
-        batch=wanted.batch,
-    )
     try:
-        return train(dataset, folder, asked, report)
+        return train(dataset, folder, replace(asked, resume=resume), report)
     except (ModelError, OtherTrainingError) as error:
         if not resume:
             raise
         tell(f"the interrupted training cannot go on ({error}): it begins anew")
         shutil.rmtree(folder)
-        return _model(dataset, folder, wanted, report)
+        return _model(dataset, folder, asked, report)
 
 
-def _report(model: Model, dataset: Dataset, out: Path, sentence: str, device: str) -> Report:
+def _report(
+    models: Mapping[str, Model], dataset: Dataset, out: Path, sentence: str, attacked: Results
+) -> Report:
+    model = models["advrad"]
+    device = attacked["advrad"]["settings"]["device"]
     page = Report("advrad demo: hazelnuts", sentence, footer(model))
     page.text(
         f"AdvRAD, a diffusion model, has seen {len(model.seen['train'])} photographs of good "
         "hazelnuts and none with a stain. What it cannot rebuild, it reports."
     )
     add_evaluation(page, model, dataset, out, device)
+    add_robustness(page, models, dataset, out, attacked, device)
     add_training(page, model, out / "model")
     return page
 
 
 def _refuse_foreign(out: Path) -> None:
     """A folder with results of something else is not ours to empty."""
-    ours = {"model", RESULT, ROWS, SETTINGS, PAGE, ".maps"}
+    ours = {"model", "autoencoder", FOLDER, RESULT, ROWS, SETTINGS, PAGE, ".maps"}
     if out.is_dir():
         strange = sorted(path.name for path in out.iterdir() if path.name not in ours)
         if strange:
@@ -127,10 +158,21 @@ def _refuse_foreign(out: Path) -> None:
             )
     elif out.exists():
         raise UsageError(f"{out} is a file: expected a folder, which may be new")
+    if (out / PAGE).exists() and not _finished(out):
+        raise UsageError(f"{out / PAGE} is no report of a demo: choose another --out")
+
+
+def _finished(out: Path) -> bool:
+    """Whether the folder's result and report are those of a demo."""
+    try:
+        return (out / PAGE).exists() and "finding" in dict(json.loads((out / RESULT).read_text()))
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def _clear(out: Path) -> None:
-    """The report goes last: a clearing that is interrupted is begun again."""
-    shutil.rmtree(out / "model", ignore_errors=True)
-    for name in (RESULT, ROWS, SETTINGS, PAGE):
+    """The report goes before what tells that it is ours: an interrupted clearing begins again."""
+    for name in ("model", "autoencoder", FOLDER):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (ROWS, PAGE, RESULT, SETTINGS):
         (out / name).unlink(missing_ok=True)

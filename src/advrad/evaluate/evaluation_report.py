@@ -11,7 +11,7 @@ from ..model import Model
 from .figures import roc_figure, scores_figure
 from .gallery import Gallery
 from .report import Cell, Fact, Report
-from .rows import RESULT, ROWS
+from .rows import PAGE, RESULT, ROWS
 from .sections import Chart, add_charts, add_settings, footer
 from .summary import finding
 
@@ -34,7 +34,7 @@ def write_evaluation_report(
     report = Report(f"advrad evaluate: {dataset.name}", finding(result), footer(model))
     add_evaluation(report, model, dataset, out, device)
     add_settings(report, result["settings"])
-    page = out / "report.html"
+    page = out / PAGE
     report.write(page)
     return page
 
@@ -61,6 +61,11 @@ def add_evaluation(
         ["metric", "value", "low", "high"],
         table_rows(result),
     )
+    if result.get("masks"):
+        masks, defects = result["masks"], result["images"]["defect"]
+        report.text(
+            f"{masks} of {defects} defects have masks; the figures for pixels are of them."
+        )
     if result["why"]:
         report.text(f"n/a: {result['why']}.")
     report.heading("What it saw")

@@ -73,7 +73,7 @@ def roc_figure(scores: Values, labels: Values, threshold: float | None = None) -
             xlabel="good images called NG", ylabel="defects called NG",
         )  # fmt: skip
 
-    return _svg(draw)
+    return drawn(draw)
 
 
 def scores_figure(
@@ -105,7 +105,7 @@ def scores_figure(
             axes.set_xscale("log")
         _score_axes(axes, len(values) <= DOTS)
 
-    return _svg(draw)
+    return drawn(draw)
 
 
 def loss_figure(
@@ -132,7 +132,7 @@ def loss_figure(
         axes.set(xlabel="step", ylabel="loss")
         axes.legend(loc="upper right")
 
-    return _svg(draw)
+    return drawn(draw)
 
 
 def _area_label(scores: Values, labels: Values) -> str:
@@ -208,8 +208,8 @@ def _running_mean(values: Floats) -> Floats:
     return (total[last] - total[first]) / np.where(held == 0, np.nan, held)
 
 
-def _svg(draw: Callable[["Axes"], None]) -> bytes:
-    """What `draw` puts on empty axes."""
+def drawn(draw: Callable[["Axes"], None]) -> bytes:
+    """What `draw` puts on empty axes, as SVG."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure

@@ -22,8 +22,8 @@ from .scores import Scored, scored
 BATCH = 8
 LEGEND = (
     "In the mask, white is where the heat map reaches the threshold of NG; a cyan line is drawn "
-    "around the true defect, where it is known. Rebuilt is one draw of what the model makes of "
-    "the input."
+    "around the true defect, where it is known. Rebuilt is what the model makes of the "
+    "input, one draw where it draws noise."
 )
 
 

@@ -19,6 +19,17 @@ METRICS = (
     "false_alarm_rate",
     "seconds_per_image",
 )
+ROBUST = (
+    "clean_auroc",
+    "robust_auroc",
+    "robust_auroc_missed",
+    "robust_auroc_false_alarm",
+    "robust_auroc_known_draw",
+    "robust_auroc_resubmitted",
+    "pixel_auroc",
+    "miss_rate",
+    "false_alarm_rate",
+)
 SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 WORDS = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*")
 
@@ -32,16 +43,17 @@ class Requirement:
     bound: float
 
     @classmethod
-    def parse(cls, words: str) -> Self:
+    def parse(cls, words: str, metrics: Sequence[str] = METRICS) -> Self:
         """Raises UsageError where the words are no requirement on a known metric."""
         match = WORDS.fullmatch(words)
         if not match:
-            raise UsageError(f"--require {words!r}: expected METRIC>=VALUE, as image_auroc>=0.97")
+            example = "image_auroc>=0.97" if metrics is METRICS else "robust_auroc>=0.5"
+            raise UsageError(f"--require {words!r}: expected METRIC>=VALUE, as {example}")
         metric, sign, bound = match.groups()
-        if metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
+        if metric not in metrics:
+            near = difflib.get_close_matches(metric, metrics, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"--require {words!r}: {hint}metrics are {', '.join(METRICS)}")
+            raise UsageError(f"--require {words!r}: {hint}metrics are {', '.join(metrics)}")
         return cls(metric, sign, float(bound))
 
     def __str__(self) -> str:
@@ -56,3 +68,35 @@ def judged(requirements: Sequence[Requirement], result: dict[str, Any]) -> list[
         holds = value is not None and SIGNS[requirement.sign](value, requirement.bound)
         found.append({"requirement": str(requirement), "value": value, "holds": bool(holds)})
     return found
+
+
+def judged_under_attack(
+    requirements: Sequence[Requirement], result: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The same for an attack, in each row; the row that is the worst for it stands for all.
+
+    A suspect number meets no requirement: the true one may be worse.
+    """
+    clean = {"eps": 0.0, "health": {"verdict": "sound"}} | result
+    found = []
+    for requirement in requirements:
+        rows = [clean] if requirement.metric == "clean_auroc" else result["rows"]
+        verdicts = [_under_attack(requirement, row) for row in rows]
+        side = -1 if requirement.sign in (">", ">=") else 1
+        found.append(
+            max(
+                verdicts,
+                key=lambda one: (
+                    not one["holds"],
+                    one["value"] is None,
+                    side * (one["value"] or 0.0),
+                ),
+            )
+        )
+    return found
+
+
+def _under_attack(requirement: Requirement, row: dict[str, Any]) -> dict[str, Any]:
+    health = row["health"]["verdict"]
+    verdict = judged([requirement], row)[0] | {"eps": row["eps"], "health": health}
+    return verdict | {"holds": verdict["holds"] and health != "suspect"}

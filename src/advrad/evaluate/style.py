@@ -56,6 +56,8 @@ th:last-child, td:last-child { padding-right: 0; }
 .gallery .file { font-weight: 600; }
 .gallery .soft { color: var(--soft); font-size: 13px; font-variant-numeric: tabular-nums; }
 .gallery .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
+.gallery .pictures:has(:nth-child(5)) { grid-template-columns: repeat(5, 1fr); }
+.gallery:has(.pictures > :nth-child(5)) { grid-template-columns: 1fr; }
 .gallery figure { margin: 0; min-width: 0; }
 .gallery img { display: block; width: 100%; height: auto; border-radius: 5px; }
 .gallery figcaption { font-size: 12px; margin-top: 3px; }
@@ -72,7 +74,8 @@ footer { margin-top: 52px; padding-top: 14px; padding-bottom: 40px; color: var(-
   font-size: 13px; }
 @media (max-width: 560px) { main, header, footer { padding-left: 16px; padding-right: 16px; }
   .finding { font-size: 22px; } .gallery { grid-template-columns: 1fr; }
-  .gallery .pictures { grid-template-columns: repeat(2, 1fr); } }
+  .gallery .pictures, .gallery .pictures:has(:nth-child(5)) {
+    grid-template-columns: repeat(2, 1fr); } }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --page: #fff; --card: #fff;
     --line: #bbb; --accent: #000; --good: #1a7f37; --bad: #b42318; --unsure: #8a5a00; }
