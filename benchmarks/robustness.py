@@ -54,7 +54,14 @@ def main() -> None:
     found = {name: _attacked(name, wanted) for name in wanted.settings}
     keep(
         "-".join(["robustness", wanted.data, wanted.suite, *wanted.settings]),
-        {"found": found, "images": wanted.images, "eps": wanted.eps, "norm": "linf"},
+        {
+            "data": wanted.data,
+            "suite": wanted.suite,
+            "norm": "linf",
+            "eps": wanted.eps,
+            "seed": wanted.seed,
+            "found": found,
+        },
     )
 
 
