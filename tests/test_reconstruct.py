@@ -9,7 +9,7 @@ from oracles import Drawn, GaussianDenoiser, KnownImage, KnowsEps, ones
 from torch import Tensor
 
 from advrad.diffusion import Cosine, EpsDenoiser, Linear, Schedule, reconstruct, sample
-from advrad.diffusion.reconstruct import jump, ladder
+from advrad.diffusion.reconstruct import jump, ladder, missing
 from advrad.noise import Fixed, out
 
 X = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).double() * 2 - 1
@@ -147,3 +147,44 @@ def test_impossible_depths_and_shots_are_refused(depth: int, shots: int) -> None
 def test_impossible_shots_of_a_sample_are_refused(shots: int) -> None:
     with pytest.raises(ValueError, match="1 <= shots <= depth <= 1000"):
         sample(GaussianDenoiser(Linear()), X, shots)
+
+
+@pytest.mark.parametrize(("depth", "carried"), [(50, 0.1), (100, 0.24), (300, 0.5), (100, 0.0)])
+def test_what_is_missing_makes_a_noisy_image_as_noisy_as_the_depth(
+    depth: int, carried: float
+) -> None:
+    """Var x_k = a_k carried^2 + missing^2 = 1 - a_k, whatever was carried."""
+    schedule = Linear()
+    a_k = schedule.alpha_bar(depth)
+    own = missing(schedule, depth, carried)
+    assert a_k * carried**2 + own**2 == pytest.approx(1 - a_k)
+    noisy = MANY + carried * Drawn(3)(MANY, 0)
+    got = reconstruct(Echo(schedule), noisy, depth, 1, Drawn(0), carried)
+    assert float(got.std()) == pytest.approx(math.sqrt(1 - a_k), rel=0.03)
+
+
+def test_at_the_level_of_its_own_noise_nothing_is_added() -> None:
+    schedule = Linear()
+    carried = schedule.sigma(70)
+    noisy = torch.randn_like(X)
+    got = reconstruct(Echo(schedule), noisy, 70, 1, ones, carried)
+    torch.testing.assert_close(got, math.sqrt(schedule.alpha_bar(70)) * noisy)
+
+
+def test_a_noisy_image_cannot_be_taken_to_a_cleaner_level() -> None:
+    first = Linear().level(0.5)  # alpha_bar = 1 / 1.25
+    assert Linear().alpha_bar(first) <= 0.8 < Linear().alpha_bar(first - 1)
+    told = rf"carry noise of 0\.5 are past level {first - 1} .*expected {first} or deeper"
+    with pytest.raises(ValueError, match=told):
+        reconstruct(Echo(Linear()), X, first - 1, 1, ones, 0.5)
+    reconstruct(Echo(Linear()), X, first, 1, ones, 0.5)
+
+
+class Echo:
+    """A denoiser that gives back what it is given."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def __call__(self, x_t: Tensor, t: int) -> Tensor:
+        return x_t

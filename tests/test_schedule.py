@@ -97,3 +97,16 @@ def test_levels_beyond_the_schedule_are_refused(t: int) -> None:
 
 def test_schedules_go_by_name() -> None:
     assert {"linear": Linear, "cosine": Cosine} == SCHEDULES
+
+
+@pytest.mark.parametrize("schedule", BOTH, ids=repr)
+def test_a_level_is_the_first_with_so_much_noise(schedule: Schedule) -> None:
+    for t in (1, 7, schedule.steps // 2, schedule.steps):
+        sigma = schedule.sigma(t)
+        assert schedule.level(sigma) == t
+        assert schedule.level(sigma * (1 - 1e-9)) == t
+    assert schedule.level(0.0) == 0
+    between = (schedule.sigma(3) + schedule.sigma(4)) / 2
+    assert schedule.level(between) == 4
+    with pytest.raises(ValueError, match="this schedule ends at"):
+        schedule.level(schedule.sigma(schedule.steps) * 1.01)

@@ -13,10 +13,16 @@ from torch import Tensor
 
 from ..noise import Noise, fresh, out
 from .denoise import Denoiser
+from .schedule import Schedule
 
 
 def reconstruct(
-    denoiser: Denoiser, x: Tensor, depth: int, shots: int = 1, noise: Noise = fresh
+    denoiser: Denoiser,
+    x: Tensor,
+    depth: int,
+    shots: int = 1,
+    noise: Noise = fresh,
+    carried: float = 0.0,
 ) -> Tensor:
     """x taken through `depth` steps of noise and back, (B, C, H, W) in [-1, 1]. Differentiable.
 
@@ -26,13 +32,27 @@ def reconstruct(
         depth: how many steps of noise are put in (k), 1 to the schedule's steps.
         shots: how many jumps lead back, 1 to depth. `shots=depth` is full-shot.
         noise: asked for step `depth` on the way in, for `out(s)` at each jump to a level s > 0.
+        carried: standard deviation of the Gaussian noise that x has already, in the unit of x;
+            only what is missing to the depth is put in, so that x_k is what it would have been.
 
-    Raises ValueError where depth or shots are out of range.
+    Raises ValueError where depth or shots are out of range, or the depth has less noise than x.
     """
     _check(denoiser, depth, shots)
     a_k = denoiser.schedule.alpha_bar(depth)
-    x_k = math.sqrt(a_k) * x + math.sqrt(1 - a_k) * noise(x, depth)
+    x_k = math.sqrt(a_k) * x + missing(denoiser.schedule, depth, carried) * noise(x, depth)
     return descend(denoiser, x_k, depth, shots, noise)
+
+
+def missing(schedule: Schedule, depth: int, carried: float) -> float:
+    """The weight of the noise that takes an image with noise `carried` to the level `depth`:
+    sqrt(1 - a_k - a_k carried^2). Raises ValueError where the level has less noise than that."""
+    if carried > schedule.sigma(depth):
+        raise ValueError(
+            f"images that carry noise of {carried:g} are past level {depth} "
+            f"({schedule.sigma(depth):.3g}): expected {schedule.level(carried)} or deeper"
+        )
+    a_k = schedule.alpha_bar(depth)
+    return math.sqrt(max(0.0, 1 - a_k - a_k * carried**2))
 
 
 def sample(

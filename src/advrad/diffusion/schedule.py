@@ -43,6 +43,17 @@ class Schedule(abc.ABC):
         a_t = self.alpha_bar(t)
         return math.sqrt((1 - a_t) / a_t)
 
+    def level(self, sigma: float) -> int:
+        """The first level with noise of `sigma` or more against the signal, as in `sigma(t)`.
+
+        Raises ValueError where even the last has less.
+        """
+        found = next((t for t in range(self.steps + 1) if self.sigma(t) >= sigma), None)
+        if found is None:
+            most = self.sigma(self.steps)
+            raise ValueError(f"noise of {sigma:g}: this schedule ends at {most:.4g}")
+        return found
+
 
 @dataclass(frozen=True)
 class Linear(Schedule):

@@ -1,0 +1,29 @@
+"""Certificates by randomised smoothing. They know functions and tensors, nothing else."""
+
+from .auc import certified_auroc, swept_auroc, worst
+from .median import Bounds, Ordered, largest_shift, ordered, ranks, samples_needed
+from .regions import Region, blocks, region
+from .smooth import Smoothing
+from .vote import ABSTAIN, Vote, certify, predict, settled, side
+
+__all__ = [
+    "ABSTAIN",
+    "Bounds",
+    "Ordered",
+    "Region",
+    "Smoothing",
+    "Vote",
+    "blocks",
+    "certified_auroc",
+    "certify",
+    "largest_shift",
+    "ordered",
+    "predict",
+    "ranks",
+    "region",
+    "samples_needed",
+    "settled",
+    "side",
+    "swept_auroc",
+    "worst",
+]

@@ -1,0 +1,68 @@
+"""Draws of a score under Gaussian noise, the same whatever the batch, the order or the device.
+
+Each draw has noise of its own for the image and noise of its own for the score, if it takes any:
+both belong to (seed, image, number of the draw), so that a run that was stopped goes on with the
+very draws that it would have made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..noise import Noise, PerImage
+
+Score = Callable[[Tensor, Noise], Tensor]  # (B, C, H, W) -> (B, ...)
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Gaussian noise around an image.
+
+    Arguments:
+        sigma: its standard deviation, for images in [0, 1].
+        samples: draws, n.
+        seed: of all draws; who attacks must not know it beforehand.
+        batch: draws at once; it does not change them.
+
+    Raises UsageError where sigma is not above zero, or there are no samples.
+    """
+
+    sigma: float
+    samples: int = 1000
+    seed: int = 0
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < float("inf"):
+            raise UsageError(f"sigma {self.sigma:g}: expected a finite number above 0")
+        if self.samples < 1 or self.batch < 1:
+            raise UsageError(
+                f"{self.samples} samples in batches of {self.batch}: expected 1 or more of each"
+            )
+
+    def noisy(self, x: Tensor, name: str, start: int, stop: int) -> tuple[Tensor, Noise]:
+        """Copies `start` to `stop` of an image (C, H, W) under noise, and the noise of its score.
+
+        Nothing is cut back to [0, 1]: the theorem is about x + sigma z.
+        """
+        numbers = range(start, stop)
+        outer = PerImage(self.seed, [f"around/{name}/{number}" for number in numbers])
+        inner = PerImage(self.seed, [f"within/{name}/{number}" for number in numbers])
+        copies = x.expand(len(numbers), *x.shape)
+        return copies + self.sigma * outer(copies, 0), inner
+
+    @torch.no_grad()
+    def draws(self, score: Score, x: Tensor, name: str) -> Tensor:
+        """n draws of the score of one image (C, H, W) around it: (n, ...), on the CPU.
+
+        `name` stands for the image: the same name has the same draws.
+        """
+        found = []
+        for start in range(0, self.samples, self.batch):
+            stop = min(start + self.batch, self.samples)
+            batch, inner = self.noisy(x, name, start, stop)
+            found.append(score(batch, inner).float().cpu())
+        return torch.cat(found)
