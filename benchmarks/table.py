@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from advrad.evaluate.health import in_words
+
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md")
 START, END = "<!-- results -->", "<!-- end of results -->"
@@ -129,7 +131,7 @@ def _robustness() -> list[list[str]]:
         f, command = record["figures"], f"`{record['command']}`"
         for name, found in f["found"].items():
             told = found | {"suite": f["suite"], "eps": f["eps"], "norm": f["norm"]}
-            told["health"] = found["health"]["verdict"]
+            told |= {"health": found["health"]["verdict"], "not_run": found["health"]["not_run"]}
             label = f"{f['data']} under attack, {WHOSE[name]}: {_threat(told)}"
             rows.append([label, _robust(told), "", command])
     return rows
@@ -148,9 +150,10 @@ def _threat(found: dict[str, Any]) -> str:
 
 def _robust(found: dict[str, Any]) -> str:
     low, high = found["robust_auroc_ci"]
+    health = in_words({"verdict": found["health"], "not_run": found["not_run"]})
     return (
         f"{found['clean_auroc']:.3f} clean, {found['robust_auroc']:.3f} ({low:.2f} to {high:.2f}) "
-        f"attacked, {found['health']}"
+        f"attacked, {health}"
     )
 
 

@@ -11,6 +11,7 @@ from toys import PAPER, KnowsAt, good, names, same, tiny
 
 from advrad import detectors, scoring
 from advrad.detectors import AdvRAD, Run
+from advrad.detectors._depth import candidates
 from advrad.detectors._settings import DEPTHS
 from advrad.diffusion import EpsDenoiser, Linear
 from advrad.noise import PerImage
@@ -148,7 +149,7 @@ def test_the_scores_of_the_choice_are_those_of_the_detector(score: str) -> None:
     detector = tiny(depth=[50], score=score).fit(TRAIN, run)
     possible = [[50], [100], [50, 100], [25, 50, 100]]
     with torch.no_grad():
-        found = detector._candidates(possible, TRAIN, run)(tune, names(4))
+        found = candidates(detector, possible, TRAIN, run)(tune, names(4))
         for column, depth in zip(found.T, possible, strict=True):
             whole = detector.variant(depth=depth).measure(TRAIN, run)
             torch.testing.assert_close(column, whole(tune, PerImage(4, names(4))).score)

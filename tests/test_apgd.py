@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advrad.attacks import BALLS, L1, L2, Aim, Linf, apgd, pgd
 from advrad.attacks._pace import Halving, Place, Sparse, checkpoints
-from advrad.errors import UsageError
+from advrad.errors import BlindAttackError, UsageError
 
 SHAPE = (1, 8, 8)
 GREY = torch.full((3, *SHAPE), 0.5)
@@ -231,3 +231,15 @@ def test_sparse_steps_follow_what_the_best_perturbation_needs() -> None:
 def test_impossible_settings_are_refused(settings, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         apgd(LinearScore(*SHAPE), GREY, Linf(0.1), **settings)
+
+
+def test_an_image_that_strays_to_where_there_is_no_number_keeps_what_it_had() -> None:
+    """Of root(0.5 - rise), made small, all images walk over the edge at once."""
+    x = torch.full((2, 1, 4, 4), 0.5)
+    rise = lambda y: (y - x).flatten(1).sum(1)
+    objective = lambda y: -(0.5 - rise(y)).sqrt()
+    found = apgd(objective, x, Linf(0.2), steps=10, start="zero")
+    assert (rise(found) > 0).all()
+    assert objective(found).isfinite().all()
+    with pytest.raises(BlindAttackError):
+        apgd(lambda y: objective(y) * torch.nan, x, Linf(0.2), steps=3)

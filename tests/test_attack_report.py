@@ -100,6 +100,23 @@ class TestCurve:
         curves.curve_figure({"A": result(bare, clean_auroc_ci=None), "B": result()})
         assert list(axes.lines[0].get_ydata()) == [0.95, 0.6]
 
+    def test_verdicts_that_stand_step_down_where_they_turn(self, axes: Any) -> None:
+        """Of four good ones one is wrong already, two turn at 0.1 and 0.3, one never."""
+        good = [{"eps": eps, "defect": False} for eps in (0.3, None, 0.0, 0.1)]
+        bad = [{"eps": None, "defect": True}]
+        curves.standing_figure(
+            {
+                "search": {"up_to": 0.5},
+                "settings": {"norm": "l2"},
+                "smallest_eps": [*good, *bad],
+            }
+        )
+        first, second = axes.lines
+        assert list(first.get_xdata()) == [0, 0, 0.1, 0.3, 0.5]
+        assert list(first.get_ydata()) == [1, 0.75, 0.5, 0.25, 0.25]
+        assert list(second.get_ydata()) == [1, 1]
+        assert first.get_drawstyle() == "steps-post"
+
     def test_marks_of_good_and_defective_images(self, axes: Any) -> None:
         rows = [{"clean": 1.0, "attacked": 3.0, "defect": False}]
         rows += [{"clean": 9.0, "attacked": 2.0, "defect": True}]

@@ -62,6 +62,14 @@ def test_blindness_is_refused(name: str) -> None:
     value_of(BLIND[name], pictures())
 
 
+def test_only_the_first_look_is_refused_for_what_is_no_number() -> None:
+    seen = value_and_gradient(BLIND["nan"], pictures(), first=False)
+    assert torch.equal(seen.gradient, torch.zeros_like(pictures()))
+    for name in ("no_grad", "detached", "of other things"):
+        with pytest.raises(BlindAttackError):
+            value_and_gradient(BLIND[name], pictures(), first=False)
+
+
 def test_numbers_that_are_not_finite_are_taken_as_zero() -> None:
     x = pictures()
     x[1, 0, 2] = 0
@@ -96,6 +104,15 @@ def test_no_number_is_worse_than_any() -> None:
         assert best.see(x + 1, torch.tensor([float("nan")])).tolist() == [False]
         assert best.see(x + 2, torch.tensor([-1e30])).tolist() == [True]
         assert torch.equal(best.x, x + 2)
+
+
+def test_the_newest_is_taken_unless_it_is_no_number() -> None:
+    x = pictures()
+    last = Best(x)
+    last.take(x + 1, torch.tensor([2.0, 3.0, float("nan")]))
+    last.take(x + 2, torch.tensor([1.0, float("nan"), float("nan")]))
+    assert last.rank.tolist() == [1, 3, -torch.inf]
+    assert torch.equal(last.x, x + torch.tensor([2.0, 1.0, 0.0])[:, None, None, None])
 
 
 def test_the_best_does_not_change_with_the_tensor_it_was_given() -> None:

@@ -4,15 +4,26 @@ import math
 
 import pytest
 import torch
-from fakes import LIARS, Fake, bright, pictures
+from fakes import LIARS, SIDE, Fake, bright, pictures
 from torch.nn import functional as F
 from toys import tiny
 
+from advrad.adapters import ModuleDetector, Opened
 from advrad.attacks.ball import L2, Linf
 from advrad.attacks.strongest import SUITES
 from advrad.detectors import Detector
 from advrad.evaluate.examination import examined
-from advrad.evaluate.health import NOT_RUN, ORDER, SOUND, SUSPECT, UNCHECKED, Health, Sample
+from advrad.evaluate.health import (
+    NOT_RUN,
+    NOTED,
+    ORDER,
+    SOUND,
+    SUSPECT,
+    UNCHECKED,
+    Health,
+    Sample,
+    in_words,
+)
 from advrad.evaluate.robustness import Assault
 
 EXPECTED = {
@@ -118,9 +129,37 @@ def test_the_budget_is_kept() -> None:
     assert spent[2000] - spent[0] <= 1.05 * 2000
 
 
+def test_a_verdict_on_little_says_what_was_left_out() -> None:
+    few, every = checked(Fake(bright), budget=0), checked(Fake(bright))
+    assert in_words(few.as_dict()) == "sound (not run: floor, black_box, steps, eps)"
+    assert in_words(every.as_dict()) == "sound"
+    assert in_words(checked(Fake(LIARS["detached"])).as_dict()).startswith("suspect (not run: ")
+
+
+def test_roots_of_zero_in_an_opened_module_are_noted() -> None:
+    """At x = 0.5 exactly; the note is no check, and changes no verdict."""
+
+    def score(x: torch.Tensor) -> torch.Tensor:
+        far = (x - 0.3).square().sum((1, 2, 3))
+        return far + (x - 0.5).square().sum((1, 2, 3)).pow(0.5)
+
+    x, defect, ids = pictures(4)
+    x[0] = 0.5
+    opened = Opened(score)
+    detector = ModuleDetector(opened, size=SIDE, channels=1).eval()
+    assault = Assault(detector, Linf(8 / 255), SUITES["quick"])
+    health = examined(assault, Sample(x, x, defect, ids), 0)
+    noted = health.checks["zero_roots"]
+    assert noted.status == NOTED
+    assert opened.found.zero_roots > 0
+    assert noted.words.startswith(f"{opened.found.zero_roots} numbers under a root were zero")
+    assert (health.verdict, health.not_run) == (SOUND, ["floor", "black_box", "steps", "eps"])
+
+
 def test_nothing_run_is_no_verdict() -> None:
     health = Health.skipped("eps is 0")
     assert health.verdict == UNCHECKED
+    assert in_words(health.as_dict()) == UNCHECKED
     assert health.not_run == list(ORDER)
     assert {check.status for check in health.checks.values()} == {NOT_RUN}
 

@@ -76,10 +76,21 @@ def test_the_largest_shift(samples: int, alone: float, of_200: float) -> None:
         assert samples_needed(most * (1 + 1e-6), alpha) == samples + 1
 
 
+@pytest.mark.parametrize("rank", [1, 2, 90, 173, 450])
+def test_a_rank_serves_up_to_its_largest_shift(rank: int) -> None:
+    most = largest_shift(1000, 1e-3, rank)
+    assert ranks(1000, most * (1 - 1e-9), 1e-3)[0] == rank
+    assert ranks(1000, most * (1 + 1e-9), 1e-3)[0] == rank - 1
+    with pytest.raises(UsageError, match="rank 0 of 1000"):
+        largest_shift(1000, 1e-3, 0)
+
+
 def test_too_few_draws_bound_nothing_and_that_is_true() -> None:
     bounds = ordered(torch.arange(9.0)).bounds(0.0, 1e-3)
     assert (float(bounds.lower), float(bounds.upper)) == (-INF, INF)
     assert samples_needed(0.0, 1e-3) == 10  # 2^-10 < 0.001 < 2^-9
+    assert samples_needed(7.0, 1e-3) is None
+    assert samples_needed(100.0, 1e-3) is None
     ten = ordered(torch.arange(10.0)).bounds(0.0, 1e-3)
     assert (float(ten.lower), float(ten.upper)) == (0.0, 9.0)
     assert largest_shift(9, 1e-3) < 0

@@ -8,7 +8,7 @@ from oracles import Counted, LinearScore
 from torch import Tensor
 
 from advrad.attacks import BALLS, L2, Aim, Linf, pgd
-from advrad.errors import UsageError
+from advrad.errors import BlindAttackError, UsageError
 from advrad.noise import PerImage
 
 SHAPE = (1, 8, 8)
@@ -283,3 +283,16 @@ def test_a_random_objective_is_climbed_farther_with_momentum_and_decay() -> None
 def test_impossible_momentum_is_refused(momentum: float) -> None:
     with pytest.raises(UsageError, match="momentum"):
         pgd(LinearScore(*SHAPE), GREY, Linf(0.1), momentum=momentum)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_an_image_that_strays_to_where_there_is_no_number_keeps_what_it_had(keep: str) -> None:
+    """Of root(0.5 - rise), made small, all images walk over the edge at once."""
+    x = torch.full((2, 1, 4, 4), 0.5)
+    rise = lambda y: (y - x).flatten(1).sum(1)
+    objective = lambda y: -(0.5 - rise(y)).sqrt()
+    found = pgd(objective, x, Linf(0.2), steps=10, start="zero", keep=keep, size=0.02)
+    assert (rise(found) > 0).all()
+    assert objective(found).isfinite().all()
+    with pytest.raises(BlindAttackError):
+        pgd(lambda y: objective(y) * torch.nan, x, Linf(0.2), steps=3)

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import attack, boundary, calibrate, data, demo, doctor, evaluate, predict, train
+from .commands import (
+    attack,
+    boundary,
+    calibrate,
+    certify,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    predict,
+    train,
+)
 
 app = typer.Typer(
     name="advrad",
@@ -38,6 +49,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
+app.command("certify")(certify.certify)
 app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 Noise = Callable[[Tensor, int], Tensor]  # (like, step) -> standard normal, shaped like `like`
 
 STRIDE = 1 << 16  # more steps than any schedule has
+AROUND = STRIDE // 2  # the step of noise around an image, apart from what a detector puts in
 
 
 def fresh(like: Tensor, step: int) -> Tensor:

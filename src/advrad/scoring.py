@@ -112,6 +112,12 @@ def filtered(gap: Tensor) -> Tensor:
     return mean_filter(error, window(gap.shape[-1]))[:, None]
 
 
+def coarse(gap: Tensor) -> Tensor:
+    """The same without the finest scale, where the noise of the image itself is, (B, 1, H, W)."""
+    error = multiscale_error(gap, torch.zeros_like(gap), SCALES[1:])
+    return mean_filter(error, window(gap.shape[-1]))[:, None]
+
+
 def signed(gap: Tensor) -> Tensor:
     """The gap itself at the scales 1/8 and 1/16, mean over channels, (B, 2, H, W).
 
@@ -148,5 +154,6 @@ def aggregate(deviation: Tensor, top: float = 0.0) -> Tensor:
 SCORES: dict[str, Score] = {
     "paper": Score(filtered, absolute),
     "deviation": Score(filtered, normalised),
+    "coarse": Score(coarse, normalised),
     "signed": Score(signed, normalised, 2),
 }

@@ -35,7 +35,8 @@ def apgd(
     """The images (B, C, H, W) that rank highest of all iterates, the clean ones included.
 
     Costs `steps` evaluations with a gradient a restart, and one without, for the last iterate. One
-    more without is for the clean images, unless they are the start.
+    more without is for the clean images, unless they are the start. An image that strays to where
+    there is no number keeps its best.
 
     Arguments:
         steps: from the start to the last iterate.
@@ -53,7 +54,7 @@ def apgd(
     if start != "zero":
         best.see(x, value_of(objective, x).rank)
     for restart in range(restarts):
-        first = _look(objective, begin(x, ball, start, noise, restart), best)
+        first = _look(objective, begin(x, ball, start, noise, restart), best, first=not restart)
         last = _climb(objective, first, _pace(ball, x, first, steps, rho), steps, best)
         best.see(last, value_of(objective, last).rank)
     return best.x
@@ -78,8 +79,8 @@ def _climb(
     return pace.move(at)
 
 
-def _look(objective: Objective, adv: Tensor, best: Best) -> Place:
+def _look(objective: Objective, adv: Tensor, best: Best, *, first: bool = False) -> Place:
     """One evaluation with a gradient; a height that is no number is the lowest."""
-    seen = value_and_gradient(objective, adv)
+    seen = value_and_gradient(objective, adv, first=first)
     best.see(adv, seen.rank)
     return Place(adv, torch.where(seen.climb.isnan(), -torch.inf, seen.climb), seen.gradient)

@@ -18,12 +18,14 @@ class Seen(NamedTuple):
     gradient: Tensor
 
 
-def value_and_gradient(objective: Objective, x: Tensor) -> Seen:
+def value_and_gradient(objective: Objective, x: Tensor, *, first: bool = True) -> Seen:
     """One forward and one backward pass.
 
     Where single numbers of the gradient are not finite they are taken as zero, so that the rest
     of the batch can be attacked; the health checks say how many there were. Raises
-    BlindAttackError where there is no gradient at all, or no finite number in it.
+    BlindAttackError where there is no gradient at all, and at the `first` look of an attack where
+    no number in it is finite: later ones may stray to such a place from where the attack could
+    see, and then what was found so far stands.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -38,7 +40,7 @@ def value_and_gradient(objective: Objective, x: Tensor) -> Seen:
     if gradient is None:
         raise BlindAttackError("the objective's gradient does not reach the image: it is cut")
     finite = gradient.isfinite()
-    if not bool(finite.any()):
+    if first and not bool(finite.any()):
         raise BlindAttackError(
             "no number of the objective's gradient is finite: look for a root or a distance at "
             "zero, a division by zero, or a logarithm of zero in the detector"
@@ -55,7 +57,10 @@ def value_of(objective: Objective, x: Tensor) -> Aim:
 
 
 class Best:
-    """Keeps, image by image, the iterate that ranks highest; one that is no number ranks last."""
+    """Keeps, image by image, the iterate that ranks highest; one that is no number ranks last.
+
+    With `take` instead, the newest one whose rank is a number.
+    """
 
     def __init__(self, x: Tensor, rank: Tensor | None = None) -> None:
         """x is kept where nothing better comes: than its rank (B,), or than nothing at all."""
@@ -66,9 +71,16 @@ class Best:
     def see(self, x: Tensor, rank: Tensor) -> Tensor:
         """Takes another iterate in; returns which images it is better for, (B,) bool."""
         won = rank > self.rank
-        self.x = torch.where(won[:, None, None, None], x, self.x)
-        self.rank = torch.where(won, rank, self.rank)
+        self._keep(won, x, rank)
         return won
+
+    def take(self, x: Tensor, rank: Tensor) -> None:
+        """The newer iterate, whether it is better or not, unless its rank is no number."""
+        self._keep(~rank.isnan(), x, rank)
+
+    def _keep(self, chosen: Tensor, x: Tensor, rank: Tensor) -> None:
+        self.x = torch.where(chosen[:, None, None, None], x, self.x)
+        self.rank = torch.where(chosen, rank, self.rank)
 
 
 def images(x: Tensor) -> Tensor:

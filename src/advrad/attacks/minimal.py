@@ -9,6 +9,8 @@ A sticker has whole sides, and few of them: there a bisection it is.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ from ._start import positive
 from .ball import L1, L2, Ball, Patch, column
 from .gradient import ready, value_and_gradient, value_of
 from .objective import Objective
-from .pgd import pgd
+from .pgd import pgd, scaled
 
 SHRINK = (5.0, 0.01)  # over all steps, what a radius shrinks or grows by, at the first rate and
 # at the last: of 100 steps, the published shares 0.05 and 1e-4
@@ -48,18 +50,21 @@ def minimal(
     threshold: float | Tensor,
     steps: int = 100,
     halvings: int = 10,
+    momentum: float = 0.0,
     noise: Noise = fresh,
 ) -> Smallest:
     """The nearest images whose rank is at least the threshold, up to the ball's eps.
 
     Costs `steps` evaluations with a gradient and 2 + halvings forward ones; in a `Patch` ball with
-    sides up to s it is PGD of so many steps at about log2(s) + 1 sides. Of an objective that draws
-    the luckiest iterate would count: give it the same draws at every call.
+    sides up to s it is PGD of so many steps at about log2(s) + 1 sides (`looks` counts them). Of
+    an objective whose rank draws the luckiest iterate would count: give it the same draws at every
+    call. What is climbed may draw, and then momentum averages over the draws along the way.
 
     Arguments:
         ball: the kind, and the largest eps to look at.
         threshold: to be reached, one or (B,).
         halvings: of the way from the clean image to the one found.
+        momentum: the share of the steps' direction so far that is kept, as in `pgd`.
 
     Raises BlindAttackError where there is no gradient, UsageError for impossible settings.
     """
@@ -75,11 +80,20 @@ def minimal(
     nearest = Nearest(x, ball, goal)
     nearest.see(x, clean)
     if isinstance(ball, Patch):
-        _bisect(objective, x, ball, nearest, steps, noise)
+        attack = partial(pgd, steps=steps, momentum=momentum, noise=noise)
+        _bisect(objective, x, ball, nearest, attack)
     else:
-        _search(objective, x, ball, nearest, steps, noise)
+        start = ball.project(x + BEGIN * ball.random(x, noise), x)
+        _search(objective, start, ball, nearest, steps, momentum)
         _shorten(objective, x, nearest, halvings)
     return Smallest(nearest.x, nearest.eps)
+
+
+def looks(ball: Ball, steps: int = 100, halvings: int = 10) -> tuple[int, int]:
+    """What `minimal` costs: evaluations with a gradient, and forward ones."""
+    if not isinstance(ball, Patch):
+        return steps, 2 + halvings
+    return steps * _sides(ball), 1 + 3 * _sides(ball)
 
 
 class Nearest:
@@ -100,19 +114,20 @@ class Nearest:
 
 
 def _search(
-    objective: Objective, x: Tensor, ball: Ball, nearest: Nearest, steps: int, noise: Noise
+    objective: Objective, adv: Tensor, ball: Ball, nearest: Nearest, steps: int, momentum: float
 ) -> None:
-    """Algorithm 1 of the paper, with each ball's own steepest step.
+    """Algorithm 1 of the paper, with each ball's own steepest step, from the start `adv` on.
 
     What ranks may rise more slowly than what is climbed, and then the slope promises too much.
     """
+    x, way = nearest.clean, torch.zeros_like(adv)
     limit = ball.radius.to(x).flatten().expand(len(x))
     eps = BEGIN * limit
-    adv = ball.project(x + BEGIN * ball.random(x, noise), x)
     for step in range(steps):
-        seen = value_and_gradient(objective, adv)
+        seen = value_and_gradient(objective, adv, first=step == 0)
         crossed = nearest.see(adv, seen.rank)
-        direction, slope = _steepest(ball, seen.gradient)
+        way = momentum * way + scaled(seen.gradient) if momentum else seen.gradient
+        (direction, _), slope = _steepest(ball, way), _steepest(ball, seen.gradient)[1]
         needed = ball.size(adv - x) + (nearest.goal - seen.rank) / slope
         gamma, stride = _cosine(SHRINK, step / steps) / steps, _cosine(STRIDE, step / steps)
         sought = torch.maximum(needed.nan_to_num(0), eps * (1 + GROW / steps))
@@ -147,16 +162,25 @@ def _shorten(objective: Objective, x: Tensor, nearest: Nearest, halvings: int) -
 
 
 def _bisect(
-    objective: Objective, x: Tensor, ball: Patch, nearest: Nearest, steps: int, noise: Noise
+    objective: Objective,
+    x: Tensor,
+    ball: Patch,
+    nearest: Nearest,
+    attack: Callable[[Objective, Tensor, Ball], Tensor],
 ) -> None:
     """Attacks at the largest side, and then between one that did not cross and one that did."""
     high = torch.as_tensor(ball.eps, device=x.device).long().expand(len(x))
     low, side = torch.zeros_like(high), high
-    for _ in range((int(high.max()) - 1).bit_length() + 1):
-        adv = pgd(objective, x, ball.at(side), steps=steps, noise=noise)
+    for _ in range(_sides(ball)):
+        adv = attack(objective, x, ball.at(side))
         crossed = nearest.see(adv, value_of(objective, adv).rank)
         low, high = torch.where(crossed, low, side), torch.where(crossed, side, high)
         side = (low + high + 1) // 2
+
+
+def _sides(ball: Patch) -> int:
+    """How many sides are tried."""
+    return (int(torch.as_tensor(ball.eps).max()) - 1).bit_length() + 1
 
 
 def _cosine(ends: tuple[float, float], done: float) -> float:

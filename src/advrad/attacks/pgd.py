@@ -36,7 +36,8 @@ def pgd(
     """The images (B, C, H, W) that rank highest of all iterates.
 
     Costs `steps` evaluations with a gradient a restart, and one without, for the last iterate. One
-    more without is for the clean images, unless they are the start or keep is `last`.
+    more without is for the clean images, unless they are the start or keep is `last`. An image
+    that strays to where there is no number keeps what it had.
 
     Arguments:
         steps: from the start to the last iterate.
@@ -63,18 +64,21 @@ def pgd(
         best.see(x, value_of(objective, x).rank)
     for restart in range(restarts):
         adv, direction = begin(x, ball, start, noise, restart), torch.zeros_like(x)
+        last = Best(x)
         for number in range(steps):
-            seen = value_and_gradient(objective, adv)
+            seen = value_and_gradient(objective, adv, first=restart + number == 0)
+            last.take(adv, seen.rank)
             if keep == "best":
                 best.see(adv, seen.rank)
-            direction = momentum * direction + _scaled(seen.gradient)
+            direction = momentum * direction + scaled(seen.gradient)
             now = step * (1 - number / steps if decay else 1)
             adv = ball.project(adv + now * ball.steepest(direction), x)
-        best.see(adv, value_of(objective, adv).rank)
+        last.take(adv, value_of(objective, adv).rank)
+        best.see(last.x, last.rank)
     return best.x
 
 
-def _scaled(gradient: Tensor) -> Tensor:
+def scaled(gradient: Tensor) -> Tensor:
     """The gradient of each image in units of its mean absolute value; zero where it is zero."""
     mean = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
     return gradient / column(mean).to(gradient)

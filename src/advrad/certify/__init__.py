@@ -2,13 +2,14 @@
 
 from .auc import certified_auroc, swept_auroc, worst
 from .median import Bounds, Ordered, largest_shift, ordered, ranks, samples_needed
-from .regions import Region, blocks, region
+from .regions import Counts, Region, blocks
 from .smooth import Smoothing
 from .vote import ABSTAIN, Vote, certify, predict, settled, side
 
 __all__ = [
     "ABSTAIN",
     "Bounds",
+    "Counts",
     "Ordered",
     "Region",
     "Smoothing",
@@ -20,7 +21,6 @@ __all__ = [
     "ordered",
     "predict",
     "ranks",
-    "region",
     "samples_needed",
     "settled",
     "side",

@@ -27,6 +27,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 
+MANY = 10**9  # draws that nobody makes
+
 
 class Bounds(NamedTuple):
     """`lower <= median <= upper`, each with its own error alpha; infinite where none is had."""
@@ -101,24 +103,28 @@ def ranks(samples: int, shift: float, alpha: float) -> tuple[int, int]:
     return lower, samples + 1 - lower
 
 
-def largest_shift(samples: int, alpha: float) -> float:
-    """The largest r / sigma that n draws can bound, Phi^-1(alpha^(1 / n)); -inf to +inf.
+def largest_shift(samples: int, alpha: float, rank: int = 1) -> float:
+    """The largest r / sigma at which the lower bound is the order statistic `rank`, or above.
 
-    The widest statement is that not all n draws lie on one side of the quantile. Below zero not
-    even the median itself is bounded.
+    Rank 1 gives the largest that n draws can bound at all, Phi^-1(alpha^(1 / n)): the widest
+    statement is that not all draws lie on one side of the quantile. Negative where not even the
+    median itself is bounded. Raises UsageError where the rank is none of 1 to n.
     """
     _check(samples, 0.0, alpha)
-    return float(-special.ndtri(-math.expm1(math.log(alpha) / samples)))
+    if not 1 <= rank <= samples:
+        raise UsageError(f"rank {rank} of {samples} draws: expected 1 to {samples}")
+    return float(-special.ndtri(special.betainccinv(rank, samples - rank + 1, alpha)))
 
 
-def samples_needed(shift: float, alpha: float) -> int:
+def samples_needed(shift: float, alpha: float) -> int | None:
     """The fewest draws that bound anything at r / sigma = shift: log alpha / log Phi(shift).
 
-    Raises UsageError as `ranks` does, and OverflowError where no number of draws is enough in
-    floating point, for a shift above 38.
+    None where that is `MANY` or more. Raises UsageError as `ranks` does.
     """
     _check(1, shift, alpha)
-    return max(1, math.ceil(math.log(alpha) / special.log_ndtr(shift) - 1e-9))
+    each = special.log_ndtr(shift)  # of a draw that it lies on the one side; 0 far out
+    count = math.log(alpha) / each if each else math.inf
+    return max(1, math.ceil(count - 1e-9)) if count < MANY else None
 
 
 def _check(samples: int, shift: float, alpha: float) -> None:

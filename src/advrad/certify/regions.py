@@ -26,20 +26,31 @@ class Region(NamedTuple):
     below: Tensor
 
 
-def region(maps: Tensor, threshold: float, shift: float, alpha: float) -> Region:
-    """What is certain of each place from n draws of a map, (n, H, W).
+class Counts:
+    """How many draws of a map reach a threshold, and how many stay under it, place by place.
 
-    Arguments:
-        maps: draws; a place that is not finite in a draw counts for neither side there.
-        threshold: at or above it a place is defective.
-        shift: radius over sigma.
-        alpha: of everything that is said of this image, half for either side.
+    Draws come in batches and are not kept. A place that is not finite counts for neither.
     """
-    finite = torch.isfinite(maps)
-    above = ((maps >= threshold) & finite).sum(0)
-    below = ((maps < threshold) & finite).sum(0)
-    sides = [holm(p_values(count, len(maps), shift), alpha / 2) for count in (above, below)]
-    return Region(*sides)
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold, self.samples = threshold, 0
+        self.above = self.below = torch.zeros((), dtype=torch.long)
+
+    def add(self, maps: Tensor) -> None:
+        """Takes draws in, (B, H, W)."""
+        reached = maps >= self.threshold
+        self.samples += len(maps)
+        self.above = self.above + (reached & torch.isfinite(maps)).sum(0).cpu()
+        self.below = self.below + (~reached & torch.isfinite(maps)).sum(0).cpu()
+
+    def region(self, shift: float, alpha: float) -> Region:
+        """What is certain of each place at radius / sigma = shift; alpha is of everything that is
+        said of this image, half for either side."""
+        above, below = (
+            holm(p_values(count, self.samples, shift), alpha / 2)
+            for count in (self.above, self.below)
+        )
+        return Region(above, below)
 
 
 def p_values(count: Tensor, samples: int, shift: float) -> Tensor:

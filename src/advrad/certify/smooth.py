@@ -1,8 +1,8 @@
 """Draws of a score under Gaussian noise, the same whatever the batch, the order or the device.
 
-Each draw has noise of its own for the image and noise of its own for the score, if it takes any:
-both belong to (seed, image, number of the draw), so that a run that was stopped goes on with the
-very draws that it would have made.
+Each draw has noise of its own, which belongs to (seed, image, number of the draw): the image gets
+the step `AROUND` of it, and the score, if it takes any, the others. A run that was stopped goes on
+with the very draws that it would have made.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..noise import Noise, PerImage
+from ..noise import AROUND, Noise, PerImage
 
 Score = Callable[[Tensor, Noise], Tensor]  # (B, C, H, W) -> (B, ...)
 
@@ -49,10 +49,9 @@ class Smoothing:
         Nothing is cut back to [0, 1]: the theorem is about x + sigma z.
         """
         numbers = range(start, stop)
-        outer = PerImage(self.seed, [f"around/{name}/{number}" for number in numbers])
-        inner = PerImage(self.seed, [f"within/{name}/{number}" for number in numbers])
+        noise = PerImage(self.seed, [f"{name}/{number}" for number in numbers])
         copies = x.expand(len(numbers), *x.shape)
-        return copies + self.sigma * outer(copies, 0), inner
+        return copies + self.sigma * noise(copies, AROUND), noise
 
     @torch.no_grad()
     def draws(self, score: Score, x: Tensor, name: str) -> Tensor:

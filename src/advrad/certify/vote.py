@@ -83,15 +83,18 @@ def least_share(count: int, samples: int, alpha: float) -> float:
     return float(special.betaincinv(count, samples - count + 1, alpha)) if count else 0.0
 
 
-def settled(above: int, below: int, samples: int, shift: float, alpha: float) -> int | None:
+def settled(
+    above: int, below: int, samples: int, shift: float, alpha: float, lost: int = 0
+) -> int | None:
     """What the rest of the draws cannot change: the side at r / sigma = shift once all are in.
 
-    `above` and `below` count the draws so far. 1, 0 or ABSTAIN where every outcome of the
-    remaining ones gives the same, None while they could decide. Nothing is spent by looking: the
-    answer is the one that all draws would have given (curtailed sampling).
+    `above` and `below` count the draws so far, `lost` those that were no finite number. 1, 0 or
+    ABSTAIN where every outcome of the remaining ones gives the same, None while they could decide.
+    Nothing is spent by looking: the answer is the one that all draws would have given (curtailed
+    sampling).
     """
     least = votes_needed(samples, shift, alpha / 2)
-    left = samples - above - below
+    left = samples - above - below - lost
     if above >= least:
         return 1
     if below >= least:

@@ -44,6 +44,14 @@ def attack(
         ),
     ] = None,
     suite: Annotated[str, typer.Option(help=SUITE)] = "quick",
+    smallest_eps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RADIUS",
+            help="Also search, image by image, the smallest eps that turns its verdict at the "
+            "model's threshold, up to this one; it says what that costs.",
+        ),
+    ] = None,
     out: Out = None,
     require: Annotated[
         list[str] | None,
@@ -76,6 +84,7 @@ def attack(
 ) -> None:
     """Say how well MODEL tells good from defective test images of ROOT under attack."""
     radii = [radius(words) for words in eps or []]
+    largest = None if smallest_eps is None else radius(smallest_eps, "--smallest-eps")
     from ..data import load
     from ..evaluate import Evaluation
     from ..evaluate.attack_report import write_attack_report
@@ -86,11 +95,19 @@ def attack(
 
     asked = Evaluation(seed, batch_size, resolve(device), limit, skip_bad)
     gates = [Requirement.parse(words, ROBUST) for words in require or []]
-    wanted = Threat(norm, radii or [EPS.get(norm, 0.0)], suite, health=health, evaluation=asked)
+    wanted = Threat(
+        norm,
+        radii or [EPS.get(norm, 0.0)],
+        suite,
+        health=health,
+        smallest=largest,
+        evaluation=asked,
+    )
     fitted = load_model(model)
     if source is not None:
         wanted = wanted.through(load_model(source).detector)
     wanted.assaults(fitted)  # an impossible radius is told before any image is read
+    wanted.search(fitted)
     drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
     dataset = load(root, layout=layout, category=category, split_seed=drawn)
     print(announced(wanted, expected(fitted, dataset, wanted, out)), file=sys.stderr)
@@ -112,7 +129,7 @@ def attack(
         raise typer.Exit(1)
 
 
-def radius(words: str) -> float:
+def radius(words: str, option: str = "--eps") -> float:
     """`2/255` or `0.0078` as a number; raises UsageError for what is none, or below zero."""
     from ..errors import UsageError
 
@@ -124,6 +141,6 @@ def radius(words: str) -> float:
             raise ValueError
     except (ValueError, ZeroDivisionError):
         raise UsageError(
-            f"--eps {words!r}: expected a number from 0 on, as 2/255 or 0.0078"
+            f"{option} {words!r}: expected a number from 0 on, as 2/255 or 0.0078"
         ) from None
     return value

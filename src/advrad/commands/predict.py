@@ -48,6 +48,25 @@ def predict(
     fail_on: Annotated[
         FailOn | None, typer.Option(help="Exit with 1 if a verdict is this, or worse.")
     ] = None,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify", help="Add how far no change can turn the smoothed detector's verdict."
+        ),
+    ] = False,
+    sigma: Annotated[
+        float | None, typer.Option(help="With --certify: of the noise, where several are kept.")
+    ] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="With --certify: as for `advrad certify`.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="With --certify: probability of an error, for each image.")
+    ] = 0.001,
+    radius: Annotated[
+        float | None,
+        typer.Option(help="With --certify: decide at this l2 radius, with as few draws as do."),
+    ] = None,
     skip_bad: SkipBad = False,
     seed: Seed = None,
     device: Device = None,
@@ -60,7 +79,9 @@ def predict(
 ) -> None:
     """Say OK, UNSURE or NG of each image."""
     from ..data.walk import image_files
+    from ..errors import UsageError
     from ..evaluate import predict
+    from ..evaluate.certified_predict import Certifier
     from ..evaluate.heatmaps import HeatMaps
     from ..evaluate.summary import prediction_settings
     from ..model import load
@@ -69,6 +90,11 @@ def predict(
     files = image_files(paths)[:limit]
     bound = fitted.calibration.threshold
     maps = HeatMaps(heatmaps, files, bound, given=paths) if heatmaps else None
+    certifier = None
+    if certify:
+        certifier = Certifier.of(fitted, model, sigma, scoring, alpha, radius, seed, place)
+    elif (sigma, scoring, radius) != (None, None, None):
+        raise UsageError("--sigma, --scoring and --radius belong to --certify: add it")
     rows: list[dict[str, Any]] = []
     verdicts: set[str] = set()
     show = rows.append if json else WRITERS[format_]()
@@ -79,11 +105,12 @@ def predict(
         for done, (row, anomaly) in enumerate(found, 1):
             if maps and anomaly is not None:
                 maps.write(Path(row.path), row.sha256 or "", anomaly)
-            show(row.as_dict())
+            show(row.as_dict() | (certifier.added(row) if certifier else {}))
             verdicts.add(row.verdict)
             tell(done, len(files))
     if json:
         how = prediction_settings(fitted, seed, batch_size, place)
+        how |= certifier.settings() if certifier else {}
         print_json({"images": rows, "settings": how})
     if verdicts & FAILING[fail_on]:
         raise typer.Exit(1)
@@ -96,9 +123,19 @@ def _text() -> Writer:
     def write(row: dict[str, Any]) -> None:
         score = "-" if row["score"] is None else f"{row['score']:.6g}"
         found = row["error"] or f"score {score:<10} threshold {row['threshold']:.6g}"
+        found += _certified(row)
         print(printable(f"{row['verdict']:<6} {one_line(row['path'])}  {found}"), flush=True)
 
     return write
+
+
+def _certified(row: dict[str, Any]) -> str:
+    """What `--certify` adds to a line."""
+    verdict = row.get("certified_verdict")
+    if verdict is None:
+        return ""
+    radius = row["certified_radius"]
+    return f"  smoothed: {verdict}" + ("" if radius is None else f" up to l2 {radius:.3g}")
 
 
 def _csv() -> Writer:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..noise import Noise, PerImage
+from ..noise import AROUND, Noise, PerImage
 from ..tune import evenly
 from .base import Images, Run
 
@@ -37,16 +37,22 @@ class Moments:
 
 
 def measured(
-    images: Images, count: int, run: Run, maps: Callable[[Tensor, Noise], Sequence[Tensor]]
+    images: Images,
+    count: int,
+    run: Run,
+    maps: Callable[[Tensor, Noise], Sequence[Tensor]],
+    sigma: float = 0.0,
 ) -> list[Moments]:
-    """The moments of each of the maps (B, ...) over `count` of the good images, evenly chosen."""
+    """The moments of each of the maps (B, ...) over `count` of the good images, evenly chosen,
+    each under one draw of Gaussian noise with standard deviation sigma."""
     found: list[Moments] = []
     report, chosen = run.stage("measuring good images"), evenly(len(images), count)
     for start in range(0, count, STEP):
         report(start, count)
         places = chosen[start : start + STEP]
         x = torch.stack([images[i] for i in places]).to(run.device)
-        batches = maps(x, PerImage(run.seed, [f"good-{i}" for i in places]))
+        noise = PerImage(run.seed, [f"good-{i}" for i in places])
+        batches = maps(x + sigma * noise(x, AROUND) if sigma else x, noise)
         found = found or [Moments() for _ in batches]
         for moments, batch in zip(found, batches, strict=True):
             moments.add(batch)

@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip": 0.0,
         "augment": (),
         "precision": "float32",
+        "carried": 0.0,
     },
     "fast": {
         "size": 128,
@@ -57,6 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "augment": ("flips",),
         "precision": "bfloat16",
+        "carried": 0.0,
     },
 }
 
@@ -109,12 +111,24 @@ class Settings:
     clip: float
     augment: tuple[str, ...]
     precision: str
+    carried: float
 
 
 def depths_of(settings: Settings) -> list[int]:
     """The depths to choose from: those that the training covers and the shots allow."""
-    low, high = settings.levels
-    return [depth for depth in DEPTHS if max(low, settings.shots) <= depth <= high]
+    (low, high), first = settings.levels, carried_level(settings)
+    return [depth for depth in DEPTHS if max(low, settings.shots, first) <= depth <= high]
+
+
+def carried_level(settings: Settings) -> int:
+    """The level of the noise that the images carry, 0 where they carry none.
+
+    Raises UsageError where no level has so much.
+    """
+    try:
+        return SCHEDULES[settings.schedule]().level(2 * settings.carried)
+    except ValueError as error:
+        raise UsageError(f"carried={settings.carried:g}: {error}") from error
 
 
 def ladders(settings: Settings) -> list[list[int]]:
@@ -168,7 +182,7 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"widths={settings.widths}: expected even numbers from 4 on, one a level")
     if not 1 <= settings.levels[0] <= settings.levels[1] <= 1000:
         raise UsageError(f"levels={settings.levels}: {TWO}")
-    for name in ("rate", "warmup", "clip"):
+    for name in ("rate", "warmup", "clip", "carried"):
         at_least(name, getattr(settings, name), 0)
     share("top", settings.top)
     if not 0 <= settings.average < 1:
@@ -204,11 +218,16 @@ def _check_depth(settings: Settings) -> None:
             f"size={settings.size}: a depth is chosen on injected defects, which need {MIN_SIDE} "
             "px or more; give a depth"
         )
-    depths = settings.depth or ()
+    depths, first = settings.depth or (), carried_level(settings)
     if len(set(depths)) < len(depths):
         raise UsageError(f"depth={list(depths)}: each depth counts once")
     for depth in depths:
         if not settings.shots <= depth <= 1000:
             raise UsageError(
                 f"depth={depth} with shots={settings.shots}: expected 1 <= shots <= depth <= 1000"
+            )
+        if depth < first:
+            raise UsageError(
+                f"depth={depth} with carried={settings.carried:g}: expected {first} or deeper, "
+                "whose noise is that of the images"
             )

@@ -11,7 +11,7 @@ AdvRAD (2024, https://arxiv.org/abs/2408.04839), Algorithms 1-3 and Section 4.
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -19,12 +19,13 @@ from torch import Tensor
 from .. import scoring
 from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, UNet, reconstruct
 from ..diffusion.batches import DrawnLoss
-from ..noise import Noise, PerImage, fresh, redraw
-from ..tune import Choice, Score, choose
+from ..noise import Noise, fresh, redraw
+from ..tune import Choice
 from ._checks import plain
+from ._depth import choose_depth
 from ._learning import learn
 from ._moments import measured
-from ._settings import TRAINED, Settings, depths_of, ladders, resolve
+from ._settings import TRAINED, Settings, depths_of, resolve
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 
@@ -48,10 +49,13 @@ class AdvRAD(Detector):
         steps, batch, rate, warmup, decay, average, clip: of the training, see `Recipe`.
         augment: views of the training images, names of `diffusion.augment.ALL`.
         precision: `float32` or `bfloat16` (mixed), the same in training, calibration and use.
+        carried: standard deviation of the Gaussian noise that the images carry, in the [0, 1]
+            scale; the depth includes it, and only what is missing is put in.
 
     Raises UsageError where a setting is impossible.
     """
 
+    SCORINGS: ClassVar[tuple[str, ...]] = ("matched", "coarse", "plain")
     preset: str
     typical: Tensor | None  # (K, H, W), mean error of good images
     spread: Tensor | None  # (K, H, W), its standard deviation over good images
@@ -83,6 +87,7 @@ class AdvRAD(Detector):
         clip: float | None = None,
         augment: Sequence[str] | None = None,
         precision: str | None = None,
+        carried: float | None = None,
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -111,17 +116,35 @@ class AdvRAD(Detector):
         self._learn(images, run)
         self.eval()
         if self.settings.depth is None and run.tune is not None:
-            with torch.no_grad():
-                self._choose_depth(images, run.tune, run)
+            self.choice = choose_depth(self, images, run.tune, run)
+            self.taken = torch.tensor(self.choice.chosen)
         return self.measure(images, run)
 
-    def measure(self, images: Images, run: Run = PLAIN) -> Self:
-        """What good images show under the present settings, without any training."""
+    def measure(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
+        """What good images show under the present settings, without any training; each of them
+        under Gaussian noise with standard deviation sigma, in the [0, 1] scale."""
         images = self._fitting(images)
         with torch.no_grad():
-            found = self._statistics(images, self.depths, run, len(images))
+            found = self.statistics(images, self.depths, run, len(images), sigma)
         self.typical, self.spread, self.papers = found
         return self
+
+    def under_noise(
+        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
+    ) -> "AdvRAD":
+        """The same denoiser, measured under the noise; one pass and one draw of its own a score.
+
+        `plain` scores a noisy image as any other, at its last depth. `matched` takes it for what
+        it is: at the level whose noise is sigma the denoiser is told the truth, and nothing is
+        put in. `coarse` is `matched` without the finest scale, where most of the noise is.
+        """
+        settings: dict[str, Any] = {"draws": 1, "depth": self.depths[-1]}
+        if scoring != "plain":
+            level = self.denoiser.schedule.level(2 * sigma)
+            settings |= {"carried": sigma, "depth": level, "shots": 1}
+        if scoring == "coarse":
+            settings["score"] = "coarse"
+        return self.variant(**settings).measure(images, run, sigma)
 
     def variant(self, **settings: Any) -> "AdvRAD":
         """The same denoiser under other settings of the score; `measure` it before use."""
@@ -161,7 +184,7 @@ class AdvRAD(Detector):
         if self.typical is None or self.spread is None or self.papers is None:
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
         fitted = self.seen(x)
-        error, first = self._error(fitted, self.depths, noise, draws)
+        error, first = self.error(fitted, self.depths, noise, draws)
         judge = scoring.SCORES[self.settings.score].judge
         deviation = judge(error, self.typical, self.spread)
         paper = scoring.aggregate((first - self.papers).abs())
@@ -221,9 +244,11 @@ class AdvRAD(Detector):
         return Fitting(images, self.channels, self.input_size)
 
     def _rebuild(self, x: Tensor, depth: int, noise: Noise) -> Tensor:
-        return (reconstruct(self.denoiser, 2 * x - 1, depth, self.settings.shots, noise) + 1) / 2
+        s = self.settings
+        rebuilt = reconstruct(self.denoiser, 2 * x - 1, depth, s.shots, noise, 2 * s.carried)
+        return (rebuilt + 1) / 2
 
-    def _error(
+    def error(
         self, x: Tensor, depths: Sequence[int], noise: Noise, draws: int
     ) -> tuple[Tensor, Tensor]:
         """What the score looks at, averaged over draws, and the paper's error of the first one.
@@ -255,40 +280,19 @@ class AdvRAD(Detector):
         trained = {name: getattr(s, name) for name in TRAINED} | {"channels": self.channels}
         self.spent = learn(self.denoiser, loss, recipe, run, trained)
 
-    def _choose_depth(self, images: Images, tune: Images, run: Run) -> None:
-        """Takes the ladder of depths that tells injected defects."""
-        possible, report = ladders(self.settings), run.stage("choosing the depth")
-        score = self._candidates(possible, images, run)
-        self.choice = choose("depth", possible, score, tune, report=report)
-        self.taken = torch.tensor(self.choice.chosen)
-
-    def _candidates(self, possible: list[list[int]], images: Images, run: Run) -> Score:
-        """The score under each ladder, with statistics of at most 64 training images.
-
-        The deviation of a ladder is the mean of its depths', so that each is computed once.
-        """
-        depths = sorted({depth for ladder in possible for depth in ladder})
-        typical, spread, _ = self._statistics(images, depths, run, min(len(images), 64))
-        _, judge, views = scoring.SCORES[self.settings.score]
-
-        def score(x: Tensor, ids: list[str]) -> Tensor:
-            noise = PerImage(run.seed, ids)
-            error, _ = self._error(x.to(run.device), depths, noise, self.settings.draws)
-            parts = [part.split(views, -3) for part in (error, typical, spread)]
-            maps = dict(zip(depths, map(judge, *parts), strict=True))
-            found = [torch.stack([maps[d] for d in ladder]).mean(0) for ladder in possible]
-            return torch.stack([scoring.aggregate(m, self.settings.top) for m in found], 1).cpu()
-
-        return score
-
-    def _statistics(
-        self, images: Images, depths: Sequence[int], run: Run, count: int
+    def statistics(
+        self,
+        images: Images,
+        depths: Sequence[int],
+        run: Run,
+        count: int,
+        sigma: float = 0.0,
     ) -> tuple[Tensor, ...]:
         """Over `count` images: mean and standard deviation of what the score looks at,
         (K, H, W) each, and the mean of the paper's error of one draw, (H, W)."""
 
         def maps(x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-            return self._error(x, depths, noise, self.settings.draws)
+            return self.error(x, depths, noise, self.settings.draws)
 
-        views, papers = measured(images, count, run, maps)
+        views, papers = measured(images, count, run, maps, sigma)
         return tuple(m.to(run.device) for m in (views.mean(), views.spread(), papers.mean()))

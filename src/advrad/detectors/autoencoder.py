@@ -120,14 +120,28 @@ class Autoencoder(Detector):
         self.train()
         self._learn(images, run)
         self.eval()
+        return self.measure(images, run)
+
+    def measure(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
+        """What good images show, without any training; each of them under Gaussian noise with
+        standard deviation sigma, in the [0, 1] scale."""
+        images = Fitting(images, self.settings.channels, self.input_size)
 
         def maps(x: Tensor, noise: Noise) -> list[Tensor]:
             return [self._smoothed(self._error(x))]
 
         with torch.no_grad():
-            [found] = measured(images, len(images), run, maps)
+            [found] = measured(images, len(images), run, maps, sigma)
         self.typical, self.spread = (m.to(run.device) for m in (found.mean(), found.spread()))
         return self
+
+    def under_noise(
+        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
+    ) -> "Autoencoder":
+        """The same network, measured under the noise."""
+        other = Autoencoder(**self.params)
+        other.network.load_state_dict(self.network.state_dict())
+        return other.to(next(self.parameters()).device).eval().measure(images, run, sigma)
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -116,6 +116,7 @@ class Detector(nn.Module, abc.ABC):
     Every detector has the settings `size` and `channels`: what `preprocess` delivers to it.
     """
 
+    SCORINGS: ClassVar[tuple[str, ...]] = ("plain",)  # ways to score under noise, best first
     size: int | None
     channels: int
 
@@ -134,6 +135,21 @@ class Detector(nn.Module, abc.ABC):
     def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:
         """The anomaly, and other scores (B,) that are to be reported beside it, by name."""
         return self(x, noise), {}
+
+    def under_noise(
+        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
+    ) -> "Detector":
+        """The fitted detector for images under Gaussian noise; this one stays as it is.
+
+        What it has measured on good images is measured again under the noise; one that measures
+        nothing is the same.
+
+        Arguments:
+            images: good images without noise, those of `fit`.
+            sigma: the noise's standard deviation, in the [0, 1] scale.
+            scoring: one of `SCORINGS`.
+        """
+        return self
 
     def seen(self, x: Tensor) -> Tensor:
         """The batch (B, 1 or 3, H, W) with the detector's own channels and size, differentiably.

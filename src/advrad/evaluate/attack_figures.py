@@ -1,6 +1,5 @@
 """The figures of an attack, from its rows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ from numpy.typing import NDArray
 
 from .. import metrics
 from ..attacks.strongest import SUITES
-from ..calibrate import NG
 from ..data import Images
 from ..pixels import PixelMetrics
 from .attack_rows import Radius, Row
@@ -45,25 +43,6 @@ def clean_figures(radius: Radius, threshold: float) -> Figures:
         **_pixels("clean_pixel_auroc", radius.clean_pixel),
         **_rates("clean_", clean, labels, threshold),
     }
-
-
-def smallest(radii: Sequence[tuple[float, Radius]]) -> list[Figures]:
-    """For each image the smallest eps at which its verdict is the wrong one, or None.
-
-    Wrong is a defect below the threshold of NG, and a good image that reaches it.
-    """
-    ordered = [(eps, radius.ordered) for eps, radius in sorted(radii, key=lambda pair: pair[0])]
-    found = []
-    for place, row in enumerate(ordered[0][1]):
-        wrong = [
-            eps
-            for eps, rows in ordered
-            if (rows[place]["verdict_attacked"] == NG) != row["defect"]
-        ]
-        found.append(
-            {"path": row["path"], "defect": row["defect"], "eps": wrong[0] if wrong else None}
-        )
-    return found
 
 
 def why(images: Images, suite: str, stochastic: bool) -> str | None:

@@ -8,15 +8,15 @@ from ..data import Dataset
 from ..model import Model
 from .attack_gallery import AttackGallery
 from .attack_rows import Row
+from .attack_standing import add_smallest
 from .attack_summary import FIGURES, between, chief, doubt, finding, number, radius
 from .curves import curve_figure, moves_figure
-from .health import UNCHECKED
+from .health import UNCHECKED, in_words
 from .report import Cell, Fact, Report
 from .rows import RESULT, ROWS
 from .sections import Chart, add_charts, add_settings, footer
 
 Result = dict[str, Any]
-LISTED = 30  # images in the table of smallest radii
 CAPTION = (
     "Image by image the attack that did most harm, scored under noise that had no part in finding "
     "it. Both sides: good images are raised and defects lowered; the floor is 0 and not one half."
@@ -50,7 +50,7 @@ def add_attack(
     add_curve(report, {"": result}, shown, model)
     add_figures(report, result)
     add_health(report, {"": result})
-    _add_smallest(report, result, dataset)
+    add_smallest(report, result, dataset)
     report.heading("What it looks like")
     AttackGallery(model, dataset, out, result["settings"], device).add(
         report, shown, radius(chief(result))
@@ -93,7 +93,7 @@ def add_figures(report: Report, result: Result) -> None:
     if result["why"]:
         report.text(f"n/a: {result['why']}.")
     parts = [
-        [name, number(row["eps"], row["norm"]), area, row["health"]["verdict"]]
+        [name, number(row["eps"], row["norm"]), area, in_words(row["health"])]
         for row in result["rows"]
         for name, area in row["parts"].items()
     ]
@@ -117,7 +117,7 @@ def add_health(report: Report, results: dict[str, Result]) -> None:
                 report.text(f"{title}: {UNCHECKED}, {health['checks']['floor']['words']}.")
                 continue
             report.table(
-                f"{title}: {health['verdict']}.",
+                f"{title}: {in_words(health)}.",
                 ["check", "status", "what was seen"],
                 [
                     [check.replace("_", " "), found["status"].replace("_", " "), found["words"]]
@@ -147,7 +147,8 @@ def _facts(result: Result) -> list[Fact]:
             note = f"{before} without attack"
             facts.append(Fact(label, f"{hits} of {total}{doubt(row)}", note))
     health = row["health"]
-    note = f"{len(health['not_run'])} of {len(health['checks'])} checks were not run"
+    left_out = ", ".join(health["not_run"])
+    note = f"not run: {left_out}" if left_out else "every check was run"
     facts.append(Fact("Health", health["verdict"], note))
     if result["skipped"]:
         facts.append(Fact("left out", len(result["skipped"]), "images that cannot be read"))
@@ -163,49 +164,8 @@ def _lines(result: Result, row: Result) -> list[list[Cell]]:
         low, high = row.get(f"{name}_ci") or (None, None)
         clean = row.get(beside, result.get(beside))
         eps = number(row["eps"], row["norm"])
-        lines.append([words, eps, clean, row[name], low, high, row["health"]["verdict"]])
+        lines.append([words, eps, clean, row[name], low, high, in_words(row["health"])])
     return lines
-
-
-def _add_smallest(report: Report, result: Result, dataset: Dataset) -> None:
-    """For each image the smallest radius that turns its verdict; how many at which radius."""
-    found, norm = result["smallest_eps"], result["settings"]["norm"]
-    radii = sorted((row["eps"], row["health"]["verdict"]) for row in result["rows"])
-    report.heading("How much it takes")
-    counts: list[list[Cell]] = []
-    for eps, verdict in radii:
-        line: list[Cell] = [number(eps, norm)]
-        for defect in (True, False):
-            each = [one["eps"] for one in found if one["defect"] is defect]
-            lost = sum(smallest is not None and smallest <= eps for smallest in each)
-            line.append(f"{lost} of {len(each)}" if each else None)
-        counts.append([*line, verdict])
-    report.table(
-        "Images whose verdict is wrong at this radius or at a smaller one.",
-        ["radius", "defects missed", "good ones called NG", "health"],
-        counts,
-    )
-    lost = sorted((one for one in found if one["eps"] is not None), key=lambda one: one["eps"])
-    if lost:
-        report.table(
-            "The smallest radius tried at which an image's verdict is wrong"
-            + (f"; {LISTED} of {len(lost)} images are listed." if len(lost) > LISTED else "."),
-            ["image", "truth", "radius"],
-            [
-                [
-                    name(dataset, one["path"]),
-                    "defect" if one["defect"] else "good",
-                    number(one["eps"], norm) if one["eps"] else "0, without attack",
-                ]
-                for one in lost[:LISTED]
-            ],
-        )
-
-
-def name(dataset: Dataset, path: str) -> str:
-    """An image's path below the data set's root."""
-    inside = Path(path).is_relative_to(dataset.root)
-    return dataset.relative(Path(path)) if inside else Path(path).name
 
 
 def _number(result: Result) -> int:

@@ -164,7 +164,7 @@ class Radius:
 
     def _keep_image(self, place: int, adv: Tensor) -> None:
         if self.rows.folder is not None:
-            write_bytes(image_path(self.rows.folder, self._index(place)), _array(adv))
+            write_bytes(image_path(self.rows.folder, self._index(place)), array(adv))
         if place in self.checked:
             self.held[place] = adv.cpu()
 
@@ -185,7 +185,8 @@ def kept_image(out: Path, index: int) -> Tensor:
     return torch.from_numpy(np.load(image_path(out, index), allow_pickle=False))
 
 
-def _array(x: Tensor) -> bytes:
+def array(x: Tensor) -> bytes:
+    """An image as numpy keeps it in a file."""
     content = io.BytesIO()
     np.save(content, x.detach().float().cpu().numpy())
     return content.getvalue()

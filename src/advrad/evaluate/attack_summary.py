@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from .attack_smallest import CLEAN
 from .attacked import Expected, Threat
-from .health import SUSPECT, UNCHECKED
+from .health import SUSPECT, in_words
 from .sections import seconds_in_words
 
 Result = dict[str, Any]
@@ -30,9 +31,15 @@ def announced(wanted: Threat, expected: Expected) -> str:
         if expected.seconds
         else "all of it is done"
     )
+    search = ""
+    if wanted.smallest is not None and expected.search is not None:
+        search = (
+            f"; the search for the smallest eps up to {number(wanted.smallest, wanted.norm)}: at "
+            f"most {expected.search.gradients} and {expected.search.forwards}"
+        )
     return (
         f"suite {wanted.suite}: {gradients} evaluations with a gradient and {forwards} without, "
-        f"an image; {expected.images} images{radii}: {time}"
+        f"an image{search}; {expected.images} images{radii}: {time}"
     )
 
 
@@ -72,6 +79,13 @@ def radius(row: Result) -> str:
     return f"{number(row['eps'], row['norm'])} ({row['norm']})"
 
 
+def found_eps(eps: float, norm: str) -> str:
+    """A radius that was searched, to three digits: in steps of 8 bits for linf."""
+    if norm == "patch" or not eps:
+        return number(eps, norm)
+    return f"{255 * eps:.3g}/255" if norm == "linf" else f"{eps:.3g}"
+
+
 def number(eps: float, norm: str) -> str:
     """A radius as one would write it: in steps of 8 bits for linf, where it is such a step."""
     if norm == "patch":
@@ -101,6 +115,7 @@ def attacked(result: Result, verdicts: list[Result], page: Path | None) -> str:
         lines += ["", f"{radius(row)}, suite {row['suite']}, {row['passes']} passes an image"]
         lines += [_figure(result, row, name) for name in FIGURES if row[name] is not None]
         lines += health(row)
+    lines += searched(result)
     lines += ["", *([f"n/a: {result['why']}"] if result["why"] else [])]
     if result["skipped"]:
         lines.append(f"{len(result['skipped'])} unreadable images left out")
@@ -109,13 +124,38 @@ def attacked(result: Result, verdicts: list[Result], page: Path | None) -> str:
 
 
 def health(row: Result) -> list[str]:
-    """The verdict, the reasons of a suspect one, and the checks that were not run."""
+    """The verdict with the checks that were not run, and the reasons of a suspect one."""
     found = row["health"]
-    lines = [f"  health: {found['verdict']}"]
-    lines += [f"    {reason}" for reason in found["reasons"]]
-    if found["not_run"] and found["verdict"] != UNCHECKED:
-        lines.append(f"    not run: {', '.join(found['not_run'])}")
+    return [f"  health: {in_words(found)}", *(f"    {reason}" for reason in found["reasons"])]
+
+
+def searched(result: Result) -> list[str]:
+    """The smallest eps of each class, where it was searched."""
+    if "search" not in result:
+        return []
+    search, norm = result["search"], result["settings"]["norm"]
+    limit = found_eps(search["up_to"], norm)
+    lines = ["", f"smallest eps that turns a verdict ({norm}), searched up to {limit}"]
+    for name, words in (("defect", "defects missed"), ("good", "good ones called NG")):
+        each = [one for one in result["smallest_eps"] if one["defect"] is (name == "defect")]
+        if each:
+            lines.append(f"  {words:<24} {spread(each, search['median'][name], norm)}")
+            lines[-1] += distrust(result)
     return lines
+
+
+def spread(found: list[Result], median: float | None, norm: str) -> str:
+    """`median 1.2/255; 1 of 6 wrong without attack, 2 never`."""
+    middle = "more than half stand" if median is None else f"median {found_eps(median, norm)}"
+    clean = sum(one["why"] == CLEAN for one in found)
+    never = sum(one["eps"] is None for one in found)
+    return f"{middle}; of {len(found)} images {clean} wrong without attack, {never} never turned"
+
+
+def distrust(result: Result) -> str:
+    """` suspect`, where the health of any radius is: the search follows the same gradient."""
+    doubts = [doubt(row) for row in result["rows"]]
+    return next(filter(None, doubts), "")
 
 
 def _figure(result: Result, row: Result, name: str) -> str:

@@ -19,8 +19,11 @@ from ..data import Dataset, Images
 from ..detectors import Detector
 from ..errors import UsageError
 from ..model import Model
-from .attack_figures import clean_figures, figures, smallest, why
+from .attack_figures import clean_figures, figures, why
 from .attack_rows import Count, Radius, Tell
+from .attack_search import SETTINGS as SEARCHED
+from .attack_search import Search
+from .attack_smallest import Searched, smallest, summed_up
 from .clean import Evaluation, settings_of, test_images
 from .examination import FORWARD, examined
 from .health import Health
@@ -41,9 +44,12 @@ class Threat:
         suite: a name of SUITES.
         source: a detector whose attacked images are tried too.
         health: whether the result is checked.
+        smallest: the largest eps up to which the smallest one that turns an image's verdict is
+            searched, image by image; None leaves the search out.
         evaluation: seed, batch, device, limit, bad files, as for the clean figures.
 
-    Raises UsageError for a name that is not known and for radii that are missing or repeated.
+    Raises UsageError for a name that is not known, for radii that are missing or repeated, and for
+    a search up to 0.
     """
 
     norm: str = "linf"
@@ -51,6 +57,7 @@ class Threat:
     suite: str = "quick"
     source: Detector | None = None
     health: bool = True
+    smallest: float | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def __post_init__(self) -> None:
@@ -61,7 +68,10 @@ class Threat:
             raise UsageError("no eps: expected one radius or more")
         if len(set(self.eps)) < len(self.eps):
             raise UsageError(f"eps {list(self.eps)}: each radius counts once")
-
+        if self.smallest is not None and not self.smallest > 0:
+            raise UsageError(
+                f"the smallest eps searched up to {self.smallest:g}: expected a radius above 0"
+            )
         if self.source is not None and not _transfers(self.suite):
             able = ", ".join(name for name in SUITES if _transfers(name))
             raise UsageError(
@@ -86,6 +96,13 @@ class Threat:
         suite = SUITES[self.suite]
         return [Assault(attacked, b, suite, asked.seed, source) for b in self.balls(shape)]
 
+    def search(self, model: Model) -> Search | None:
+        """That of the smallest eps, where it is asked for; raises as `balls` does."""
+        if self.smallest is None:
+            return None
+        [assault] = replace(self, eps=(self.smallest,)).assaults(model)
+        return Search(assault, model.calibration)
+
 
 def attack(
     model: Model,
@@ -99,52 +116,98 @@ def attack(
     Returns clean_auroc and a row for each eps: robust_auroc (both sides), robust_auroc_missed
     (defects alone), robust_auroc_false_alarm (good images alone), robust_auroc_known_draw and
     robust_auroc_resubmitted where the suite has them, each with a 95 % interval under `_ci`,
-    pixel_auroc, rates at the threshold, passes and health. A figure that cannot be had is None,
-    and `why` says so. `report` is told of evaluations. Raises BlindAttackError where the detector
-    cuts the gradient, UsageError for an impossible radius, and what `evaluate` raises.
+    pixel_auroc, rates at the threshold, passes and health; smallest_eps of each image. A figure
+    that cannot be had is None, and `why` says so. `report` is told of evaluations. Raises
+    BlindAttackError where the detector cuts the gradient, UsageError for an impossible radius, and
+    what `evaluate` raises.
     """
-    assaults = wanted.assaults(model)
+    wanted.assaults(model)  # an impossible radius is told before any image is read
+    wanted.search(model)
     images = test_images(model, dataset, wanted.evaluation)
     settings = _settings(model, dataset, images, wanted)
     rows = Rows(out, settings)
-    count = Count(report, sum(map(sum, _plan(assaults, wanted, len(images)))))
-    start = time.perf_counter()
-    radii = _attacked(model, images, rows, wanted, count)
-    seconds = time.perf_counter() - start
-    found = [
-        {"norm": wanted.norm, "eps": float(assault.ball.eps), "suite": wanted.suite}
-        | figures(radius, model.calibration.threshold)
-        | {"passes": sum(assault.cost), "cost": assault.cost._asdict()}
-        | {"health": _health(radius, assault, wanted, count).as_dict()}
-        for radius, assault in zip(radii, assaults, strict=True)
-    ]
-    result = {
-        **clean_figures(radii[0], model.calibration.threshold),
-        "rows": found,
-        "smallest_eps": smallest(list(zip(wanted.eps, radii, strict=True))),
-        "images": {
-            "good": images.labels.count(False),
-            "defect": images.labels.count(True),
-        },
-        "seconds": seconds,
-        "skipped": [[str(path), reason] for path, reason in images.skipped],
-        "why": why(images, wanted.suite, assaults[0].stochastic),
-        "settings": settings,
-    }
+    result = _Work(model, images, rows, wanted, report).result() | {"settings": settings}
     rows.finish(result)
     return result
+
+
+class _Work:
+    """All radii one after the other, then the search, then the checks."""
+
+    def __init__(
+        self, model: Model, images: Images, rows: Rows, wanted: Threat, report: Tell
+    ) -> None:
+        self.model, self.images, self.rows, self.wanted = model, images, rows, wanted
+        self.assaults = wanted.assaults(model)
+        self.searched = _searched(model, images, rows, wanted)
+        plan = sum(map(sum, _plan(self.assaults, wanted, len(images))))
+        if self.searched is not None:
+            plan += sum(self.searched.search.cost) * len(images)
+        self.count = Count(report, plan)
+
+    def result(self) -> dict[str, Any]:
+        """Everything but the settings."""
+        start, threshold = time.perf_counter(), self.model.calibration.threshold
+        radii = self._attacked()
+        found = smallest(list(zip(self.wanted.eps, radii, strict=True)), self._search())
+        seconds = time.perf_counter() - start
+        labels = self.images.labels
+        rows = [self._row(*pair) for pair in zip(radii, self.assaults, strict=True)]
+        search = {}
+        if self.searched is not None:
+            verdicts = [row["health"]["verdict"] for row in rows]
+            search["search"] = summed_up(found, self.searched, verdicts)
+        return {
+            **clean_figures(radii[0], threshold),
+            "rows": rows,
+            "smallest_eps": found,
+            **search,
+            "images": {"good": labels.count(False), "defect": labels.count(True)},
+            "seconds": seconds,
+            "skipped": [[str(path), reason] for path, reason in self.images.skipped],
+            "why": why(self.images, self.wanted.suite, self.assaults[0].stochastic),
+        }
+
+    def _attacked(self) -> list[Radius]:
+        asked, radii = self.wanted.evaluation, []
+        drawn = any(item.mask for item in self.images.items)
+        for number, assault in enumerate(self.assaults):
+            radius = Radius(self.model, self.images, self.rows, number, drawn)
+            told = replace(assault, tell=self.count.add)
+            radius.attack(told, asked.batch, asked.device, self.count)
+            radii.append(radius)
+        return radii
+
+    def _search(self) -> Searched | None:
+        asked = self.wanted.evaluation
+        if self.searched is not None:
+            self.searched.run(asked.batch, asked.device, self.count)
+        return self.searched
+
+    def _row(self, radius: Radius, assault: Assault) -> dict[str, Any]:
+        """The figures of one radius, and whether they can be believed."""
+        return {
+            "norm": self.wanted.norm,
+            "eps": float(assault.ball.eps),
+            "suite": self.wanted.suite,
+            **figures(radius, self.model.calibration.threshold),
+            "passes": sum(assault.cost),
+            "cost": assault.cost._asdict(),
+            "health": _health(radius, assault, self.wanted, self.count).as_dict(),
+        }
 
 
 class Expected(NamedTuple):
     """What an attack will take: evaluations an image and radius, seconds in all, images.
 
     The seconds are those of what is left to do, without the checks of health, which take up to a
-    quarter more.
+    quarter more. `search`: evaluations an image, at most, of the search for its smallest eps.
     """
 
     cost: Cost
     seconds: float
     images: int
+    search: Cost | None = None
 
 
 def expected(model: Model, dataset: Dataset, wanted: Threat, out: Path | None = None) -> Expected:
@@ -156,17 +219,21 @@ def expected(model: Model, dataset: Dataset, wanted: Threat, out: Path | None = 
     images = test_images(model, dataset, wanted.evaluation)
     cost = max(assault.cost for assault in assaults)
     rows = Rows(out, _settings(model, dataset, images, wanted))
+    searched = _searched(model, images, rows, wanted)
+    search = None if searched is None else searched.search.cost
     left = [len(Radius(model, images, rows, i, False).missing) for i in range(len(assaults))]
     work = [(n, a.cost) for n, a in zip(left, assaults, strict=True) if n and sum(a.cost)]
+    if searched is not None and searched.missing:
+        work.append((len(searched.missing), searched.search.cost))
     if not work:
-        return Expected(cost, 0.0, len(images))
+        return Expected(cost, 0.0, len(images), search)
     device, some = wanted.evaluation.device, range(min(wanted.evaluation.batch, len(images)))
     x = torch.stack([images[i] for i in some]).to(device)
     part = rungs(assaults[0].detector)[0]
     _timed(part, x[:1])  # the first call of all is slower
     forward, whole = _timed(part, x)
     each = sum(n * (whole * c.gradients + forward * c.forwards) for n, c in work)
-    return Expected(cost, each / len(x), len(images))
+    return Expected(cost, each / len(x), len(images), search)
 
 
 def _timed(detector: Detector, x: Tensor) -> tuple[float, float]:
@@ -181,17 +248,10 @@ def _timed(detector: Detector, x: Tensor) -> tuple[float, float]:
     return clock[1] - clock[0], clock[2] - clock[0]
 
 
-def _attacked(
-    model: Model, images: Images, rows: Rows, wanted: Threat, count: Count
-) -> list[Radius]:
-    """All radii, one after the other."""
-    asked, radii = wanted.evaluation, []
-    drawn = any(item.mask for item in images.items)
-    for number, assault in enumerate(wanted.assaults(model)):
-        radius = Radius(model, images, rows, number, drawn)
-        radius.attack(replace(assault, tell=count.add), asked.batch, asked.device, count)
-        radii.append(radius)
-    return radii
+def _searched(model: Model, images: Images, rows: Rows, wanted: Threat) -> Searched | None:
+    """The search that is wanted, its rows behind those of the radii."""
+    search = wanted.search(model)
+    return search if search is None else Searched(search, images, rows, len(wanted.eps))
 
 
 def _transfers(suite: str) -> bool:
@@ -200,7 +260,7 @@ def _transfers(suite: str) -> bool:
 
 def _settings(model: Model, dataset: Dataset, images: Images, wanted: Threat) -> dict[str, Any]:
     suite, source = SUITES[wanted.suite], wanted.source
-    return settings_of(model, dataset, images, wanted.evaluation) | {
+    settings = settings_of(model, dataset, images, wanted.evaluation) | {
         "norm": wanted.norm,
         "eps": list(wanted.eps),
         "suite": wanted.suite,
@@ -213,6 +273,9 @@ def _settings(model: Model, dataset: Dataset, images: Images, wanted: Threat) ->
         "resubmissions": suite.resubmit,
         "source": None if source is None else [type(source).__name__, source.resolved()],
     }
+    if wanted.smallest is not None:
+        settings["smallest"] = SEARCHED | {"up_to": wanted.smallest}
+    return settings
 
 
 def _plan(assaults: Sequence[Assault], wanted: Threat, images: int) -> list[tuple[int, int]]:

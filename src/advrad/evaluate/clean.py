@@ -53,18 +53,18 @@ def evaluate(
     Returns image_auroc, image_ap, f1_max, pixel_auroc, pro (a figure that cannot be had is None,
     and `why` says so; those for pixels are over `masks` defects), 95 % intervals under `_ci`, the
     rates at the model's threshold, and the AUROC of every score that the detector reports beside
-    its own. Raises DataError without test images, LeakError where the model has seen one of them.
+    its own. What `out` holds whole is not scored again. Raises DataError without test images,
+    LeakError where the model has seen one of them.
     """
     images = test_images(model, dataset, wanted)
     settings = settings_of(model, dataset, images, wanted)
     rows, pixel = Rows(out, settings), PixelMetrics()
+    if rows.finished is not None and _whole(rows.finished, rows, images):
+        rows.finish(rows.finished)
+        return rows.finished
     drawn = any(item.mask for item in images.items)
-    for index in list(rows.rows) if drawn else []:
-        anomaly = rows.map(index)
-        if anomaly is None:
-            rows.forget(index)
-        else:
-            add_pixels(pixel, images, index, anomaly)
+    if drawn:
+        _take_back(rows, images, pixel)
     _announce_masks(images)
     missing = [i for i in range(len(images)) if i not in rows.rows]
     start = time.perf_counter()
@@ -75,18 +75,12 @@ def evaluate(
         report(len(rows.rows), len(images))
     seconds = (time.perf_counter() - start) / len(missing) if missing else None
     ordered = [rows.rows[index] for index in sorted(rows.rows)]
-    result = _figures(ordered, model.calibration.threshold, pixel) | {
-        "seconds_per_image": seconds,
-        "images": {"good": images.labels.count(False), "defect": images.labels.count(True)},
-        "masks": sum(item.mask is not None for item in images.items),
-        "skipped": [[str(path), why] for path, why in images.skipped],
-        "settings": settings,
-    }
+    result = _figures(ordered, model.calibration.threshold, pixel) | _about(images, seconds)
     if seconds is None:
         timed = "all rows are from an earlier run, so no time"
         result["why"] = "; ".join(filter(None, [result["why"], timed]))
-    rows.finish(result)
-    return result
+    rows.finish(result | {"settings": settings})
+    return result | {"settings": settings}
 
 
 def test_images(model: Model, dataset: Dataset, wanted: Evaluation) -> Images:
@@ -128,6 +122,33 @@ def settings_of(
             "machine": machine(),
         }
     )
+
+
+def _whole(result: dict[str, Any], rows: Rows, images: Images) -> bool:
+    """Whether a result is that of an evaluation whose rows are all there."""
+    return result.keys() >= {"image_auroc", "f1_max"} and rows.rows.keys() == set(
+        range(len(images))
+    )
+
+
+def _take_back(rows: Rows, images: Images, pixel: PixelMetrics) -> None:
+    """Counts the maps of rows from an earlier run; one whose map is gone is scored again."""
+    for index in list(rows.rows):
+        anomaly = rows.map(index)
+        if anomaly is None:
+            rows.forget(index)
+        else:
+            add_pixels(pixel, images, index, anomaly)
+
+
+def _about(images: Images, seconds: float | None) -> dict[str, Any]:
+    """What was scored, and how fast."""
+    return {
+        "seconds_per_image": seconds,
+        "images": {"good": images.labels.count(False), "defect": images.labels.count(True)},
+        "masks": sum(item.mask is not None for item in images.items),
+        "skipped": [[str(path), why] for path, why in images.skipped],
+    }
 
 
 def _scored(

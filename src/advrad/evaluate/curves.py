@@ -30,15 +30,36 @@ def curve_figure(results: Mapping[str, Mapping[str, Any]]) -> bytes:
             for style, (key, words) in zip(("--", ":"), SIDES.items(), strict=True):
                 _line(axes, result, key, INK, words, style=style)
         norm = next(iter(results.values()))["settings"]["norm"]
-        if norm == "linf":
-            ticks = axes.get_xticks()
-            places = _steps(max(point[0] for each in results.values() for point in _points(each)))
-            axes.set_xticks(places if len(places) < 12 else list(ticks))
-            axes.set_xticklabels([f"{255 * place:g}/255" for place in axes.get_xticks()])
-        unit = " (pixels a side)" if norm == "patch" else ""
-        axes.set(ylim=(-0.02, 1.02), xlabel=f"radius of the attack, {norm}{unit}")
+        _radii(axes, max(point[0] for each in results.values() for point in _points(each)), norm)
+        axes.set(ylim=(-0.02, 1.02), xlabel=_unit("radius of the attack", norm))
         axes.set_ylabel("image AUROC")
         axes.legend(loc="lower left")
+
+    return drawn(draw)
+
+
+def standing_figure(result: Mapping[str, Any]) -> bytes:
+    """The share of images whose verdict stands, against eps: steps down, good ones and defects."""
+
+    def draw(axes: "Axes") -> None:
+        most, norm = result["search"]["up_to"], result["settings"]["norm"]
+        for defect, name, colour, style in (
+            (False, "good ones", GOOD, "-"),
+            (True, "defects", DEFECT, "--"),
+        ):
+            each = [one["eps"] for one in result["smallest_eps"] if one["defect"] is defect]
+            if not each:
+                continue
+            lost = np.sort([eps for eps in each if eps is not None and eps <= most])
+            left = 1 - np.arange(len(lost) + 1) / len(each)
+            axes.step(
+                [0, *lost, most], [1, *left[1:], left[-1]], where="post",
+                color=colour, linestyle=style, linewidth=2, label=f"{name} ({len(each)})",
+            )  # fmt: skip
+        _radii(axes, most, norm)
+        axes.set(ylim=(-0.02, 1.02), xlabel=_unit("eps", norm))
+        axes.set_ylabel("share whose verdict stands")
+        axes.legend(loc="upper right")
 
     return drawn(draw)
 
@@ -110,6 +131,19 @@ def _line(
             eps[some], area[some], color=colour, marker="o", markersize=5 if band else 3.5,
             markerfacecolor=face, linestyle="none", zorder=4, clip_on=False,
         )  # fmt: skip
+
+
+def _unit(words: str, norm: str) -> str:
+    return f"{words}, {norm}" + (" (pixels a side)" if norm == "patch" else "")
+
+
+def _radii(axes: "Axes", most: float, norm: str) -> None:
+    """Ticks as one writes a radius: of linf in steps of 8 bits."""
+    if norm != "linf":
+        return
+    ticks, places = axes.get_xticks(), _steps(most)
+    axes.set_xticks(places if len(places) < 12 else list(ticks))
+    axes.set_xticklabels([f"{255 * place:g}/255" for place in axes.get_xticks()])
 
 
 def _steps(most: float) -> list[float]:

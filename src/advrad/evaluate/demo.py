@@ -1,8 +1,8 @@
 """The demo: the whole way, on photographs that come with advrad.
 
 It trains on good hazelnuts, tests on good and stained ones, attacks some of them beside a plain
-autoencoder, and writes one report. Interrupted, it goes on where it stopped; finished, it begins
-again.
+autoencoder, certifies what no attack can do to them, and writes one report. Interrupted, it goes
+on where it stopped; finished, it begins again.
 """
 
 import json
@@ -22,7 +22,10 @@ from ..files import write_json
 from ..model import Model
 from ..model import load as load_model
 from .clean import Evaluation, evaluate
-from .demo_robustness import FOLDER, IMAGES, Results, add_robustness, attack_both
+from .demo_certificate import FOLDER as CERTIFICATE
+from .demo_certificate import add_certified, certify_one
+from .demo_certificate import sentence as sentence_certified
+from .demo_robustness import FOLDER, IMAGES, add_robustness, attack_both
 from .demo_robustness import sentence as sentence_of
 from .evaluation_report import add_evaluation
 from .report import Report
@@ -37,6 +40,7 @@ DEMO: dict[str, Any] = {"steps": 170, "levels": [1, 400]}  # settings of AdvRAD
 PAGE = "report.html"
 AUTOENCODER: dict[str, Any] = {"steps": 150}
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
+Result = dict[str, Any]
 tell = logging.getLogger("advrad").info
 
 
@@ -54,12 +58,12 @@ def demo(
     out: Path,
     wanted: Demo = Demo(),
     report: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, Any]:
+) -> Result:
     """Trains into OUT/model, evaluates into OUT, writes OUT/result.json and OUT/report.html.
 
-    An autoencoder is trained into OUT/autoencoder, and both are attacked in OUT/robustness.
-    Returns the evaluation's result with `robustness` (an attack's result for each detector),
-    `finding`, `training` and `seconds` in all.
+    An autoencoder is trained into OUT/autoencoder, both are attacked in OUT/robustness, and AdvRAD
+    is certified in OUT/certificate. Returns the evaluation's result with `robustness` (an attack's
+    result for each detector), `certificate`, `finding`, `training` and `seconds` in all.
     """
     start = time.monotonic()
     _refuse_foreign(out)
@@ -75,20 +79,24 @@ def demo(
     models = {"advrad": model, "autoencoder": _rival(dataset, out, model, wanted, report)}
     few = replace(asked, limit=IMAGES)
     attacked = attack_both(models, dataset, out, few, report)
-    sentence = f"{finding(found, 'stained hazelnuts', 'good ones')} {sentence_of(attacked)}"
-    page = _report(models, dataset, out, sentence, attacked)
-    spent = time.monotonic() - start
+    certified = certify_one(model, dataset, out, few, report)
     result = found | {
         "robustness": attacked,
-        "finding": sentence,
+        "certificate": certified,
+        "finding": _sentences(found, attacked, certified),
         "training": model.about["training"],
-        "seconds": spent,
     }
+    page = _report(models, dataset, out, result)
+    result["seconds"] = time.monotonic() - start
     write_json(out / RESULT, result)
-    page.text(f"The whole demo took {seconds_in_words(spent)}.")
-    add_settings(page, {"training": settings_of(model), "evaluation": found["settings"]})
+    _add_end(page, model, result)
     page.write(out / PAGE)
     return result
+
+
+def _sentences(found: Result, attacked: Result, certified: Result) -> str:
+    tested = finding(found, "stained hazelnuts", "good ones")
+    return f"{tested} {sentence_of(attacked)} {sentence_certified(certified)}"
 
 
 def _training(wanted: Demo) -> Training:
@@ -131,25 +139,31 @@ def _model(
         return _model(dataset, folder, asked, report)
 
 
-def _report(
-    models: Mapping[str, Model], dataset: Dataset, out: Path, sentence: str, attacked: Results
-) -> Report:
-    model = models["advrad"]
+def _report(models: Mapping[str, Model], dataset: Dataset, out: Path, result: Result) -> Report:
+    model, attacked = models["advrad"], result["robustness"]
     device = attacked["advrad"]["settings"]["device"]
-    page = Report("advrad demo: hazelnuts", sentence, footer(model))
+    page = Report("advrad demo: hazelnuts", result["finding"], footer(model))
     page.text(
         f"AdvRAD, a diffusion model, has seen {len(model.seen['train'])} photographs of good "
         "hazelnuts and none with a stain. What it cannot rebuild, it reports."
     )
     add_evaluation(page, model, dataset, out, device)
     add_robustness(page, models, dataset, out, attacked, device)
+    add_certified(page, model, dataset, out, result["certificate"])
     add_training(page, model, out / "model")
     return page
 
 
+def _add_end(page: Report, model: Model, result: Result) -> None:
+    page.text(f"The whole demo took {seconds_in_words(result['seconds'])}.")
+    certificate = result["certificate"]["settings"]["certificate"]
+    settings = {"training": settings_of(model), "evaluation": result["settings"]}
+    add_settings(page, settings | {"certificate": certificate})
+
+
 def _refuse_foreign(out: Path) -> None:
     """A folder with results of something else is not ours to empty."""
-    ours = {"model", "autoencoder", FOLDER, RESULT, ROWS, SETTINGS, PAGE, ".maps"}
+    ours = {"model", "autoencoder", FOLDER, CERTIFICATE, RESULT, ROWS, SETTINGS, PAGE, ".maps"}
     if out.is_dir():
         strange = sorted(path.name for path in out.iterdir() if path.name not in ours)
         if strange:
@@ -172,7 +186,7 @@ def _finished(out: Path) -> bool:
 
 def _clear(out: Path) -> None:
     """The report goes before what tells that it is ours: an interrupted clearing begins again."""
-    for name in ("model", "autoencoder", FOLDER):
+    for name in ("model", "autoencoder", FOLDER, CERTIFICATE):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (ROWS, PAGE, RESULT, SETTINGS):
         (out / name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from .attack_report import add_curve, add_health
 from .attack_summary import chief, doubt, radius
 from .attacked import Threat, attack
 from .clean import Evaluation
+from .health import in_words
 from .report import Cell, Report
 from .rows import ROWS
 
@@ -104,4 +105,4 @@ def _line(name: str, result: dict[str, Any]) -> list[Cell]:
         row["robust_auroc"],
         *(row["robust_auroc_ci"] or (None, None)),
     ]
-    return [name, *figures, missed, alarms, row["health"]["verdict"]]
+    return [name, *figures, missed, alarms, in_words(row["health"])]

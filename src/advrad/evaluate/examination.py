@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from .. import metrics
+from ..adapters.opened import Opened
 from ..attacks.ball import Ball
 from ..attacks.gradient import value_and_gradient
 from ..attacks.strongest import Part, Suite
+from ..detectors import Detector
 from ..errors import BlindAttackError
 from ..noise import PerImage
-from .health import COSTLY, FAILED, NOT_RUN, ORDER, PASSED, SIDE, Check, Health, Sample
+from .health import COSTLY, FAILED, NOT_RUN, NOTED, ORDER, PASSED, SIDE, Check, Health, Sample
 from .robustness import Assault, derived
 
 FLOOR = 0.05  # the AUROC that a large ball must reach
@@ -56,7 +58,8 @@ class _Examination:
             for name in COSTLY:
                 self._costly(name)
         blind = "without a gradient there was nothing to check"
-        return {name: self.found.get(name, Check(NOT_RUN, blind)) for name in ORDER}
+        checks = {name: self.found.get(name, Check(NOT_RUN, blind)) for name in ORDER}
+        return checks | _opened(self.detector)
 
     def _note(self, name: str, held: bool, words: str) -> None:
         self.found[name] = Check(PASSED if held else FAILED, words)
@@ -245,6 +248,19 @@ class _Examination:
         large = self._attacked(sample, _probe(STEPS), self.ball.at(double))
         worse, words = _beaten(large, small, sample)
         return not worse, f"eps {float(self.ball.eps):.4g} against {double:.4g}: {words}"
+
+
+def _opened(detector: Detector) -> dict[str, Check]:
+    """What was met in modules that were opened: roots of zero, whose gradient was put right."""
+    met = [module.found for module in detector.modules() if isinstance(module, Opened)]
+    if not met:
+        return {}
+    roots, cuts = (sum(getattr(each, name) for each in met) for name in ("zero_roots", "cuts"))
+    words = (
+        f"{roots} numbers under a root were zero in a backward pass: their gradient is taken as "
+        f"zero, and would have been no number; {cuts} cuts of the gradient were opened"
+    )
+    return {"zero_roots": Check(NOTED, words)}
 
 
 def _probe(steps: int) -> Suite:

@@ -9,7 +9,7 @@ Athalye et al., 2018 (https://arxiv.org/abs/1802.00420), Section 3.1; Carlini et
 (https://arxiv.org/abs/1902.06705), Section 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 SOUND, SUSPECT, UNCHECKED = "sound", "suspect", "not checked"
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
+NOTED = "noted"  # of what is neither good nor bad, and should be known
 SIDE = (8, 4, 2)  # images of a class that a check takes, as many as the budget holds
 
 CHEAP = (
@@ -35,7 +36,7 @@ ORDER = (*CHEAP, *COSTLY)
 
 @dataclass(frozen=True)
 class Check:
-    """One check: passed, failed or not_run, and in words what was seen."""
+    """One check: passed, failed, not_run or noted, and in words what was seen."""
 
     status: str
     words: str
@@ -81,6 +82,17 @@ class Health:
                 for name, check in self.checks.items()
             },
         }
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """The verdict of a health as JSON has it, and behind it what was not run.
+
+    `sound (not run: black_box, steps, eps)`; a verdict on little never stands alone.
+    """
+    verdict, left_out = str(found["verdict"]), found["not_run"]
+    if verdict == UNCHECKED or not left_out:
+        return verdict
+    return f"{verdict} (not run: {', '.join(left_out)})"
 
 
 @dataclass(frozen=True)

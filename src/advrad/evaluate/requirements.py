@@ -30,8 +30,14 @@ ROBUST = (
     "miss_rate",
     "false_alarm_rate",
 )
+CERTIFIED = ("clean_auroc", "smoothed_auroc", "certified_auroc@RADIUS")
 SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-WORDS = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*")
+WORDS = re.compile(r"\s*(\w+(?:@\d*\.?\d+)?)\s*(>=|<=|>|<)\s*(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*")
+EXAMPLE = {
+    METRICS: "image_auroc>=0.97",
+    ROBUST: "robust_auroc>=0.5",
+    CERTIFIED: "certified_auroc@0.2>=0.8",
+}
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,13 @@ class Requirement:
     bound: float
 
     @classmethod
-    def parse(cls, words: str, metrics: Sequence[str] = METRICS) -> Self:
+    def parse(cls, words: str, metrics: tuple[str, ...] = METRICS) -> Self:
         """Raises UsageError where the words are no requirement on a known metric."""
         match = WORDS.fullmatch(words)
         if not match:
-            example = "image_auroc>=0.97" if metrics is METRICS else "robust_auroc>=0.5"
-            raise UsageError(f"--require {words!r}: expected METRIC>=VALUE, as {example}")
+            raise UsageError(f"--require {words!r}: expected METRIC>=VALUE, as {EXAMPLE[metrics]}")
         metric, sign, bound = match.groups()
-        if metric not in metrics:
+        if re.sub("@.*", "@RADIUS", metric) not in metrics:
             near = difflib.get_close_matches(metric, metrics, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"--require {words!r}: {hint}metrics are {', '.join(metrics)}")

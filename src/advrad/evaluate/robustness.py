@@ -88,11 +88,11 @@ class Assault:
             return Cost(0, 0)
         gradients, forwards = self.suite.cost(self.stochastic)
         if self.stochastic and self.suite.known:
-            gradients += len(KNOWN_AIMS) * self.suite.known * self._passes
+            gradients += len(KNOWN_AIMS) * self.suite.known * self.passes
         return Cost(gradients, forwards)
 
     @property
-    def _passes(self) -> int:
+    def passes(self) -> int:
         """Evaluations that one score of the detector takes."""
         return max(1, self.detector.draws_taken) * len(rungs(self.detector))
 
@@ -130,16 +130,17 @@ class Assault:
         return Attacked(x, by, maps, maps, both, {}, known, again)
 
     def _target(self, detector: Detector, sign: Tensor, ids: Sequence[str]) -> Target:
-        others = {name: self._judges(view) for name, view in views(detector).items()}
+        others = {name: self.judges(view) for name, view in views(detector).items()}
         draws = Draws(derived(self.seed, "attack"), ids)
-        return Target(self._judges(detector), sign, detector.draws_taken > 0, draws, others)
+        return Target(self.judges(detector), sign, detector.draws_taken > 0, draws, others)
 
-    def _judges(self, detector: Detector) -> list[Judge]:
+    def judges(self, detector: Detector) -> list[Judge]:
         """One for each part of the detector: what a draw costs is one pass of the network."""
-        return [self._judge(part) for part in rungs(detector)]
+        return [self.judge(part) for part in rungs(detector)]
 
-    def _judge(self, detector: Detector, draws: int | None = 1) -> Judge:
-        passes = self._passes if draws is None else draws
+    def judge(self, detector: Detector, draws: int | None = 1) -> Judge:
+        """A detector as attacks see it, over so many draws; None for its own."""
+        passes = self.passes if draws is None else draws
 
         def judge(x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
             anomaly = detector(x, noise, draws=draws)
@@ -165,7 +166,7 @@ class Assault:
             return None
         noise = PerImage(self.seed, ids)
         target = Target(
-            [self._judge(self.detector, None)],
+            [self.judge(self.detector, None)],
             sign,
             False,
             Same(noise, Draws(derived(self.seed, "known"), ids)),

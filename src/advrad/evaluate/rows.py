@@ -29,16 +29,20 @@ class Rows:
         folder: of the result, or None.
         settings: what the rows depend on; those that only say how fast (machine, batch, device)
             may differ between two runs of one result.
+
+    `finished` is the result of an earlier run that came to its end, or None.
     """
 
     def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
         self.folder = folder
         self.rows: dict[int, dict[str, Any]] = {}
+        self.finished: dict[str, Any] | None = None
         if folder is None:
             return
         _refuse_foreign(folder)
         _refuse_other(folder, settings)
         write_json(folder / SETTINGS, settings)
+        self.finished = _result(folder / RESULT)
         (folder / RESULT).unlink(missing_ok=True)
         if (folder / ROWS).exists():
             self._read(folder / ROWS)
@@ -88,6 +92,13 @@ class Rows:
             self.rows[row["index"]] = row
         lines = (json.dumps(plain(row)) + "\n" for row in self.rows.values())
         write_bytes(path, "".join(lines).encode())
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def _refuse_foreign(folder: Path) -> None:

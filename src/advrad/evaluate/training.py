@@ -94,10 +94,7 @@ def train(
     with alone(folder):
         _fit(detector, dataset, images.subset(parts.train), run, wanted)
         if before is not None and again:
-            logging.getLogger("advrad").warning(
-                f"{folder} is trained already: its settings were chosen again, and its thresholds "
-                "are set again"
-            )
+            _announce_again(folder)
         spent = time.monotonic() - started[0], time.process_time() - started[1]
         model = _model(detector, dataset, images, parts, wanted, spent)
         if before is not None:
@@ -195,6 +192,13 @@ def _announce(detector: Detector, images: Images, parts: Parts) -> None:
             "promises nothing. Give 4 or more, better 60"
         )
     tell(f"{type(detector).__name__} with {detector.cost()['parameters']:,} parameters")
+
+
+def _announce_again(folder: Path) -> None:
+    logging.getLogger("advrad").warning(
+        f"{folder} is trained already: its settings were chosen again, and its thresholds "
+        "are set again"
+    )
 
 
 def _run(

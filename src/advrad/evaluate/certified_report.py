@@ -1,0 +1,224 @@
+"""The report of a certificate: AUROC against the radius, and what is certain of each image."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import Dataset
+from ..model import Model
+from .certificate import needs
+from .certified_summary import finding
+from .curves import COLOURS
+from .figures import DEFECT, GOOD, drawn
+from .report import Cell, Fact, Report
+from .rows import RESULT, ROWS
+from .sections import Chart, add_charts, add_settings, footer, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Result = dict[str, Any]
+STYLES = ("-", "--", ":")
+MEANING = (
+    "What is certified is the smoothed detector: the median of the score over Gaussian noise "
+    "around the image, with a threshold of its own. Whatever is done to an image within the "
+    "radius, that median stays between its bounds. The radius is an l2 norm over all pixels, in "
+    "the [0, 1] scale; an l_inf change of eps can have an l2 norm of eps times the square root of "
+    "their number, so that a certificate in l2 says little about such a change."
+)
+CAPTION = (
+    "Each line holds for all images together with the stated probability, at one radius. n/a: so "
+    "few draws cannot bound it."
+)
+
+
+def write_certified_report(model: Model, dataset: Dataset, out: Path) -> Path:
+    """Writes OUT/report.html from the results in OUT, and says where it is."""
+    result = json.loads((out / RESULT).read_text())
+    report = Report(f"advrad certify: {dataset.name}", finding(result), footer(model))
+    add_certificate(report, out)
+    add_settings(report, result["settings"])
+    page = out / "report.html"
+    report.write(page)
+    return page
+
+
+def add_certificate(report: Report, out: Path) -> None:
+    """Key figures, charts and tables of the results in OUT."""
+    result = json.loads((out / RESULT).read_text())
+    rows = [json.loads(line) for line in (out / ROWS).read_text().splitlines()]
+    tested = [row for row in rows if row["part"] == "test"]
+    report.facts(_facts(result))
+    report.heading("What no attack can change")
+    report.text(MEANING)
+    charts: list[Chart] = []
+    if result["clean_auroc"] is not None and any(row["curve"]["radius"] for row in result["rows"]):
+        charts.append(
+            (
+                lambda: curve_figure(result),
+                "Certified image AUROC against the l2 radius, a line for each sigma and scoring.",
+                "No attack within the radius brings AUROC below the line. Dots: the AUROC of the "
+                "medians with nobody attacking.",
+            )
+        )
+    shown = _chief(result)
+    own = [row for row in tested if _of(row) == _of(shown)]
+    if any(row["radius"] is not None for row in own):
+        charts.append(
+            (
+                lambda: radii_figure(own),
+                "Share of images whose right verdict no change up to the radius can turn.",
+                f"At the threshold of the smoothed detector, sigma {shown['sigma']:g}, "
+                f"{shown['scoring']}.",
+            )
+        )
+    add_charts(report, charts)
+    _add_figures(report, result)
+    _add_images(report, own, shown)
+
+
+def curve_figure(result: Result) -> bytes:
+    """Certified AUROC against the radius, a step for each sigma and scoring."""
+    scorings = list(dict.fromkeys(row["scoring"] for row in result["rows"]))
+    sigmas = list(dict.fromkeys(row["sigma"] for row in result["rows"]))
+
+    def draw(axes: "Axes") -> None:
+        for row in result["rows"]:
+            colour = COLOURS[sigmas.index(row["sigma"]) % len(COLOURS)]
+            style = STYLES[scorings.index(row["scoring"]) % len(STYLES)]
+            name = f"sigma {row['sigma']:g}, {row['scoring']}"
+            places, areas = row["curve"]["radius"], row["curve"]["auroc"]
+            if places:
+                axes.step(
+                    [0.0, *places], [areas[0], *areas], where="pre",
+                    color=colour, linestyle=style, linewidth=2, label=name,
+                )  # fmt: skip
+            axes.plot([0], [row["smoothed_auroc"]], "o", color=colour, clip_on=False)
+        axes.axhline(0.5, color="#999999", linewidth=0.8)
+        axes.set(ylim=(-0.02, 1.02), xlabel="l2 radius", ylabel="certified image AUROC")
+        axes.set_xlim(left=0)
+        axes.legend(loc="upper right")
+
+    return drawn(draw)
+
+
+def radii_figure(rows: Sequence[Result]) -> bytes:
+    """Share of certified right verdicts against the radius, defects and good images."""
+
+    def draw(axes: "Axes") -> None:
+        for defect, right, name, colour in (
+            (False, "OK", "good ones surely OK", GOOD),
+            (True, "NG", "defects surely NG", DEFECT),
+        ):
+            some = [row for row in rows if row["defect"] is defect]
+            if not some:
+                continue
+            held = sorted(row["radius"] for row in some if row["verdict"] == right)
+            left = [(len(held) - i) / len(some) for i in range(len(held) + 1)]
+            axes.step(
+                [0.0, *held], left, where="post", color=colour, linewidth=2,
+                label=f"{name} ({len(some)})",
+            )  # fmt: skip
+        axes.set(ylim=(-0.02, 1.02), xlabel="l2 radius", ylabel="share of images")
+        axes.set_xlim(left=0)
+        axes.legend(loc="upper right")
+
+    return drawn(draw)
+
+
+def _of(row: Result) -> tuple[float, str]:
+    return row["sigma"], row["scoring"]
+
+
+def _chief(result: Result) -> Result:
+    """The row that is shown image by image: the best one of the largest radius that has one."""
+    found = [area for _, area in sorted(result["best"].items(), key=_radius) if area]
+    if not found:
+        return dict(result["rows"][0])
+    return next(row for row in result["rows"] if _of(row) == _of(found[-1]))
+
+
+def _radius(pair: tuple[str, Any]) -> float:
+    return float(pair[0])
+
+
+def _facts(result: Result) -> list[Fact]:
+    asked = result["settings"]["certificate"]
+    facts = [Fact("image AUROC without noise", result["clean_auroc"])]
+    for radius, area in sorted(result["best"].items(), key=_radius):
+        if area:
+            note = f"best of all, sigma {area['sigma']:g}, {area['scoring']}"
+            facts.append(Fact(f"certified at radius {radius}", area["value"], note))
+    facts.append(Fact("probability of any error", f"{asked['alpha']:g}", "all images together"))
+    images = result["images"]
+    facts.append(Fact("images", f"{images['good']} good, {images['defect']} defective"))
+    return facts
+
+
+def _add_figures(report: Report, result: Result) -> None:
+    radii = list(result["rows"][0]["certified_auroc"])
+    header = ["sigma", "scoring", "samples", "smoothed", *(f"radius {r}" for r in radii)]
+    header += ["abstains", "0.5 up to", "s an image"]
+    table: list[list[Cell]] = []
+    for row in result["rows"]:
+        certified: list[Cell] = [
+            needs(row["needed"][r]) if r in row["needed"] else row["certified_auroc"][r]
+            for r in radii
+        ]
+        table.append(
+            [
+                f"{row['sigma']:g}",
+                row["scoring"],
+                f"{row['samples']:,}",
+                row["smoothed_auroc"],
+                *certified,
+                percent(row["abstained"]),
+                None if row["half"] is None else round(row["half"], 3),
+                round(row["seconds_per_image"], 2),
+            ]
+        )
+    report.table(f"Smoothed and certified image AUROC. {CAPTION}", header, table)
+    report.table(
+        "Images whose right verdict no change up to the radius can turn.",
+        ["sigma", "scoring", "radius", "defects surely NG", "good ones surely OK"],
+        [
+            [
+                f"{row['sigma']:g}",
+                row["scoring"],
+                r,
+                *(
+                    "n/a" if found[kind] is None else percent(found[kind])
+                    for kind in ("defect", "good")
+                ),
+            ]
+            for row in result["rows"]
+            for r, found in row["certified"].items()
+            if found
+        ],
+    )
+    if result["why"]:
+        report.text(f"n/a: {result['why']}.")
+    lost = sum(row["lost"] for row in result["rows"])
+    if lost:
+        report.text(f"{lost:,} draws were no finite number; each widens its image's bounds.")
+
+
+def _add_images(report: Report, rows: Sequence[Result], shown: Result) -> None:
+    report.heading("Image by image")
+    ordered = sorted(rows, key=lambda row: -1.0 if row["median"] is None else row["median"])
+    report.table(
+        f"Medians and verdicts at sigma {shown['sigma']:g}, {shown['scoring']}; threshold "
+        f"{shown['threshold']:.4g}. The radius is how far the verdict holds.",
+        ["image", "truth", "median", "verdict", "radius"],
+        [
+            [
+                Path(row["path"]).name,
+                "defect" if row["defect"] else "good",
+                row["median"],
+                row["verdict"],
+                row["radius"],
+            ]
+            for row in ordered
+        ],
+    )
