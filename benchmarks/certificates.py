@@ -17,6 +17,8 @@ from advrad.data import load
 from advrad.evaluate import Evaluation, Training, train
 from advrad.evaluate.certificate import Certificate
 from advrad.evaluate.certified import certify
+from advrad.model import load as load_model
+from advrad.store import MANIFEST
 
 RUNS = Path("runs/certificates")
 
@@ -33,7 +35,10 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=0.001)
     asked = parser.parse_args()
     data, name = load(asked.data), f"{asked.data}-{asked.size}"
-    model = train(data, RUNS / name, Training(settings={"size": asked.size}, resume=True))
+    folder = RUNS / name
+    if not (folder / MANIFEST).exists():
+        train(data, folder, Training(settings={"size": asked.size}, resume=True))
+    model = load_model(folder)
     wanted = Certificate(
         asked.sigma,
         asked.radius,
@@ -49,7 +54,7 @@ def main() -> None:
         if done % (5 * asked.samples) == 0:
             print(done, "of", total, flush=True)
 
-    found = certify(model, data, out, wanted, report, RUNS / name)
+    found = certify(model, data, out, wanted, report, folder)
     keep(f"certificates-{name}", found | {"data": asked.data, "load_average": load_average()})
 
 

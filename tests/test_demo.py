@@ -92,7 +92,8 @@ def check_certificate(record: Any, out: Path, page: str) -> None:
     asked = {"sigmas": [0.12], "radii": [0.05, 0.1, 0.2], "scorings": ["matched"]}
     asked |= {"samples": 60, "alpha": 0.001, "block": 2}
     assert found["settings"]["certificate"] == asked
-    rows = [json.loads(line) for line in (out / "certificate" / "images.jsonl").open()]
+    lines = (out / "certificate" / "images.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     tested = {row["path"] for row in rows if row["part"] == "test"}
     attacked = record["robustness"]["advrad"]["smallest_eps"]
     assert tested == {row["path"] for row in attacked}, "what was attacked is certified"

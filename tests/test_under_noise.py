@@ -8,6 +8,7 @@ from toys import good, names, tiny
 
 from advrad.detectors import AdvRAD, Autoencoder, Run
 from advrad.diffusion import Linear
+from advrad.diffusion.reconstruct import missing
 from advrad.errors import UsageError
 from advrad.noise import AROUND, PerImage
 
@@ -43,31 +44,27 @@ def test_what_is_measured_under_noise_is_what_noisy_images_show(
 
 
 def test_matched_takes_the_level_whose_noise_the_images_carry(fitted: AdvRAD) -> None:
-    """In [-1, 1] the noise is 2 sigma; sqrt((1 - a) / a) of the level reaches it."""
-    for sigma in (0.02, 0.06, 0.12, 0.25):
+    """In [-1, 1] the noise is 2 sigma; sqrt((1 - a) / a) of no other level is nearer."""
+    schedule = Linear()
+    for sigma in (0.001, 0.02, 0.06, 0.12, 0.25):
         found = fitted.under_noise(TRAIN, sigma=sigma, scoring="matched")
         [level] = found.depths
-        assert Linear().sigma(level - 1) < 2 * sigma <= Linear().sigma(level)
-        assert (found.settings.carried, found.settings.draws, found.settings.shots) == (
-            sigma,
-            1,
-            1,
-        )
-        assert found.params["carried"] == sigma
+        gaps = [abs(schedule.sigma(t) - 2 * sigma) for t in range(1, 1001)]
+        assert gaps[level - 1] == min(gaps)
+        assert found.settings.carried == schedule.sigma(level) / 2
+        assert (found.settings.draws, found.settings.shots) == (1, 1)
+        assert missing(schedule, level, 2 * found.settings.carried) == 0.0
     assert fitted.settings.carried == 0.0  # it stays as it is
     assert fitted.depths == [50]
 
 
-def test_matched_puts_hardly_any_noise_in_and_plain_does(fitted: AdvRAD) -> None:
-    """The score of one noisy image moves with the detector's own noise: what is missing to the
-    level is a small rest, as levels are whole numbers."""
-
-    def moved(scoring: str) -> float:
+def test_matched_puts_nothing_in_so_that_its_score_is_one_of_the_noisy_image_alone(
+    fitted: AdvRAD,
+) -> None:
+    for scoring, same in (("matched", True), ("coarse", True), ("plain", False)):
         found = fitted.under_noise(TRAIN, sigma=0.12, scoring=scoring)
-        maps = [found(TEST, PerImage(seed, names(3))).map.detach() for seed in range(8)]
-        return float(torch.stack(maps).std(0).mean())
-
-    assert moved("matched") < 0.3 * moved("plain")
+        first, second = (found(TEST, PerImage(seed, names(3))).score for seed in (1, 2))
+        assert torch.equal(first, second) is same
 
 
 def test_coarse_looks_at_all_scales_but_the_finest(fitted: AdvRAD) -> None:

@@ -135,13 +135,14 @@ class AdvRAD(Detector):
         """The same denoiser, measured under the noise; one pass and one draw of its own a score.
 
         `plain` scores a noisy image as any other, at its last depth. `matched` takes it for what
-        it is: at the level whose noise is sigma the denoiser is told the truth, and nothing is
-        put in. `coarse` is `matched` without the finest scale, where most of the noise is.
+        it is, at the level whose noise is nearest to sigma, and puts nothing in. `coarse` is
+        `matched` without the finest scale, where most of the noise is.
         """
         settings: dict[str, Any] = {"draws": 1, "depth": self.depths[-1]}
         if scoring != "plain":
-            level = self.denoiser.schedule.level(2 * sigma)
-            settings |= {"carried": sigma, "depth": level, "shots": 1}
+            schedule = self.denoiser.schedule
+            level = schedule.nearest(2 * sigma)
+            settings |= {"carried": schedule.sigma(level) / 2, "depth": level, "shots": 1}
         if scoring == "coarse":
             settings["score"] = "coarse"
         return self.variant(**settings).measure(images, run, sigma)

@@ -38,14 +38,18 @@ def reconstruct(
     Raises ValueError where depth or shots are out of range, or the depth has less noise than x.
     """
     _check(denoiser, depth, shots)
-    a_k = denoiser.schedule.alpha_bar(depth)
-    x_k = math.sqrt(a_k) * x + missing(denoiser.schedule, depth, carried) * noise(x, depth)
+    x_k = math.sqrt(denoiser.schedule.alpha_bar(depth)) * x
+    own = missing(denoiser.schedule, depth, carried)
+    x_k = x_k + own * noise(x, depth) if own else x_k
     return descend(denoiser, x_k, depth, shots, noise)
 
 
 def missing(schedule: Schedule, depth: int, carried: float) -> float:
     """The weight of the noise that takes an image with noise `carried` to the level `depth`:
-    sqrt(1 - a_k - a_k carried^2). Raises ValueError where the level has less noise than that."""
+    sqrt(1 - a_k - a_k carried^2), exactly 0 where they are the same. Raises ValueError where the
+    level has less noise than that."""
+    if carried == schedule.sigma(depth):
+        return 0.0
     if carried > schedule.sigma(depth):
         raise ValueError(
             f"images that carry noise of {carried:g} are past level {depth} "

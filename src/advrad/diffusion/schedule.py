@@ -54,6 +54,12 @@ class Schedule(abc.ABC):
             raise ValueError(f"noise of {sigma:g}: this schedule ends at {most:.4g}")
         return found
 
+    def nearest(self, sigma: float) -> int:
+        """The level above 0 whose noise is nearest to `sigma`; raises as `level` does."""
+        above = max(1, self.level(sigma))
+        below = max(1, above - 1)
+        return min(below, above, key=lambda t: abs(self.sigma(t) - sigma))
+
 
 @dataclass(frozen=True)
 class Linear(Schedule):
