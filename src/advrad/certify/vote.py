@@ -39,7 +39,7 @@ def certify(selected: Tensor, counted: Tensor, sigma: float, alpha: float) -> Vo
     """
     label = int(selected.argmax())
     share = least_share(int(counted[label]), int(counted.sum()), alpha)
-    return Vote(label, sigma * special.ndtri(share)) if share > 0.5 else Vote(ABSTAIN, 0.0)
+    return Vote(label, float(sigma * special.ndtri(share))) if share > 0.5 else Vote(ABSTAIN, 0.0)
 
 
 def predict(counted: Tensor, alpha: float) -> int:
@@ -67,7 +67,7 @@ def side(above: int, below: int, samples: int, sigma: float, alpha: float) -> Vo
     for label, count in ((1, above), (0, below)):
         share = least_share(count, samples, alpha / 2)
         if share >= 0.5:
-            return Vote(label, sigma * special.ndtri(share))
+            return Vote(label, float(sigma * special.ndtri(share)))
     return Vote(ABSTAIN, 0.0)
 
 

@@ -113,6 +113,7 @@ def add_certified(
         [
             *("radius", "AUROC", "defects surely NG", "good ones surely OK"),
             *("defective blocks surely above", "good blocks surely below"),
+            "good blocks surely above",
         ],
         [_line(result["rows"][0], radius) for radius in result["best"]],
     )
@@ -136,7 +137,7 @@ def _facts(result: Result) -> list[Fact]:
 
 def _line(row: Result, radius: str) -> list[Cell]:
     if radius in row["needed"]:
-        return [radius, needs(row["needed"][radius]), None, None, None, None]
+        return [radius, needs(row["needed"][radius]), *[None] * 5]
     decided, regions = row["certified"][radius], row["regions"][radius]
     shares = (
         decided["defect"],
@@ -148,6 +149,7 @@ def _line(row: Result, radius: str) -> list[Cell]:
         radius,
         row["certified_auroc"][radius],
         *(None if share is None else percent(share) for share in shares),
+        regions["good_above"],
     ]
 
 
