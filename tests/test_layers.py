@@ -7,6 +7,7 @@ import pytest
 
 ROOMS = [
     "errors",
+    "cache",
     "files",
     "store",
     "noise",

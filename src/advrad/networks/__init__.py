@@ -1,5 +1,6 @@
 """Networks that more than one detector or defence can rest on, each in a file of its own."""
 
 from .autoencoder import ConvolutionalAutoencoder
+from .features import Features
 
-__all__ = ["ConvolutionalAutoencoder"]
+__all__ = ["ConvolutionalAutoencoder", "Features"]

@@ -11,7 +11,6 @@ them as a file of torch; they are converted once, and held against their sha256.
 from collections import OrderedDict
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,9 +82,7 @@ class Same(nn.Sequential):
 class Block(nn.Module):
     """An inverted residual: widen, filter each channel by itself, narrow (MobileNetV2)."""
 
-    def __init__(
-        self, before: int, after: int, expansion: int, stride: int, kernel: int
-    ) -> None:
+    def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
         wide = before * expansion
         self.expand = Same(before, wide, 1) if expansion > 1 else None
@@ -141,8 +138,3 @@ def _padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Before and after: enough for ceil(side / stride) places, the odd one after."""
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2
-
-
-def load_package(network: EfficientNetLite0, state: Mapping[str, Tensor]) -> None:
-    """Puts the package's weights in, every one of them."""
-    network.load_state_dict({k: torch.as_tensor(v) for k, v in renamed(state).items()})
