@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toys import SETTINGS, good, names, same
+from toys import OUTSIDE, RESHAPED, SETTINGS, good, names, same
 
 from advrad import detectors
 from advrad.detectors import ALL, Anomaly, Detector, Run
@@ -118,11 +118,12 @@ def test_a_batch_gives_finite_scores_and_maps_of_its_side(fitted: Detector, coun
     assert all(torch.isfinite(value).all() for value in anomaly)
 
 
-def test_the_score_lies_within_the_range_of_its_map(fitted: Detector) -> None:
+def test_the_score_lies_within_the_range_of_its_map(fitted: Detector, name: str) -> None:
     """Both are on the same scale."""
     score, where = scores(fitted, good(5, seed=1))
-    assert (score <= where.amax((1, 2)) * 1.0001).all()
-    assert (score >= where.amin((1, 2))).all()
+    room = OUTSIDE.get(name, 0.0) * where.amax((1, 2))
+    assert (score <= where.amax((1, 2)) * 1.0001 + room).all()
+    assert (score >= where.amin((1, 2)) - room).all()
 
 
 def test_examining_gives_the_same_anomaly(fitted: Detector) -> None:
@@ -317,7 +318,7 @@ def test_a_loaded_detector_is_the_saved_one_bit_by_bit(fitted: Detector, tmp_pat
 def test_tensors_of_another_shape_are_refused(fitted: Detector, name: str) -> None:
     files = fitted.files()
     config = json.loads(files["config.json"])
-    config["params"]["channels"] = 3
+    config["params"] |= RESHAPED.get(name, {"channels": 3})
     with pytest.raises(ModelError, match="do not fit"):
         detectors.restore(files | {"config.json": json.dumps(config).encode()})
 

@@ -35,7 +35,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch": 4,
         "rate": 1e-2,
     },
+    "patchcore": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "memory": 40,
+        "pool": 200,
+        "blur": 1.0,
+    },
 }
+# Another value of a setting, under which what was learnt has another shape.
+RESHAPED: dict[str, dict[str, Any]] = {"patchcore": {"strides": [8, 16]}}
+# How far a score may lie outside its map, as a share of the map's largest value: where the score
+# is taken before the map is smoothed for the eye, or is weighed.
+OUTSIDE = {"patchcore": 1.0}
 TINY = SETTINGS["advrad"]
 PAPER = {"score": "paper", "top": 0.0, "draws": 1}
 

@@ -11,6 +11,7 @@ from ..errors import ModelError, UsageError
 from .advrad import AdvRAD
 from .autoencoder import Autoencoder
 from .base import Anomaly, Detector, Images, Progress, Run
+from .patchcore import PatchCore
 
 __all__ = [
     "ALL",
@@ -19,6 +20,7 @@ __all__ = [
     "Autoencoder",
     "Detector",
     "Images",
+    "PatchCore",
     "Progress",
     "Run",
     "build",
@@ -26,7 +28,9 @@ __all__ = [
     "restore",
 ]
 
-ALL: dict[str, type[Detector]] = {cls.__name__.lower(): cls for cls in (AdvRAD, Autoencoder)}
+ALL: dict[str, type[Detector]] = {
+    cls.__name__.lower(): cls for cls in (AdvRAD, Autoencoder, PatchCore)
+}
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Detector:

@@ -1,0 +1,129 @@
+"""PatchCore: a patch is anomalous that is far from every patch of good images.
+
+Roth et al., 2022 (https://arxiv.org/abs/2106.08265): frozen features, averaged over a
+neighbourhood, a greedy coreset of them as memory, and the distance to the nearest one as score.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..networks import Features
+from ..noise import Noise, fresh
+from ..scoring import enlarge
+from . import _patches as patches
+from ._backbone import check_backbone, filled
+from ._checks import at_least, plain
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
+
+
+class PatchCore(Detector):
+    """A deterministic detector: noise and draws change nothing.
+
+    Arguments:
+        size: side of the images that the backbone sees, in pixels.
+        channels: 1 for grey, 3 for colour; the backbone sees three.
+        backbone: a name of `networks.features.NETWORKS`.
+        weights: a file for it, read by `fit` alone; None for those of its package.
+        strides: of the features, of 4, 8, 16 and 32.
+        memory: patches that are kept.
+        pool: patches among which they are chosen; of more a sample is drawn.
+        neighbours: memorised patches around the nearest one that weigh a score (the paper's b); 1
+            leaves it as it is.
+        blur: standard deviation in pixels of the map's filter.
+
+    Raises UsageError where a setting is impossible.
+    """
+
+    memory: int
+    pool: int
+    neighbours: int
+    blur: float
+    memorised: Tensor | None  # (m, D)
+
+    def __init__(
+        self,
+        size: int = 224,
+        channels: int = 3,
+        backbone: str = "lite0",
+        weights: str | None = None,
+        strides: Sequence[int] = (8, 16),
+        memory: int = 4000,
+        pool: int = 50_000,
+        neighbours: int = 9,
+        blur: float = 4.0,
+    ) -> None:
+        given = {k: plain(v) for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__()
+        check_backbone(given)
+        for name in ("memory", "pool", "neighbours"):
+            at_least(name, given[name], 1)
+        at_least("blur", blur, 0)
+        for name, value in given.items():
+            setattr(self, name, value)
+        self.features = Features(backbone, tuple(strides))
+        self.register_buffer("memorised", None)
+
+    def fit(self, images: Images, run: Run = PLAIN) -> Self:
+        """Memorises patches of good images; nothing is trained, and nothing is chosen."""
+        images = Fitting(images, self.channels, self.input_size)
+        self.features = filled(self, run.device)
+        self.memorised = None
+        look = lambda x: patches.rows(patches.embedded(self.features, x)).flatten(0, 1)
+        found = patches.reservoir(patches.walked(images, run, look), self.pool, run.seed)
+        if len(found) < self.neighbours:
+            raise DataError(
+                f"{len(images)} good images have {len(found)} patches: neighbours="
+                f"{self.neighbours} needs as many; give more images, or a smaller number"
+            )
+        report = run.stage("choosing the memory")
+        self.memorised = found[patches.coreset(found, self.memory, run.seed, report)]
+        return self.eval()
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
+
+        Differentiable; the map has the side of x. Raises ValueError before `fit`.
+        """
+        if self.memorised is None:
+            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
+        maps = patches.embedded(self.features, self.seen(x))
+        rows = patches.rows(maps)
+        nearest, place = patches.distances(rows, self.memorised).min(2)  # (B, n)
+        where = nearest.unflatten(1, maps.shape[-2:])
+        large = enlarge(where[:, None], [self.input_size] * 2)
+        found = patches.blurred(large[:, 0], self.blur)
+        if found.shape[-2:] != x.shape[-2:]:
+            found = enlarge(found[:, None], x.shape[-2:])[:, 0]
+        return Anomaly(self._weighed(rows, nearest, place), found)
+
+    def _weighed(self, rows: Tensor, nearest: Tensor, place: Tensor) -> Tensor:
+        """The largest distance, less where its memorised patch is a lonely one (Eq. 7).
+
+        s = (1 - exp d(m, m*) / sum over the b nearest to m* of exp d(m, .)) max d.
+        """
+        assert self.memorised is not None
+        furthest = nearest.argmax(1, keepdim=True)
+        score = nearest.gather(1, furthest)[:, 0]
+        if self.neighbours == 1:
+            return score
+        patch = rows.gather(1, furthest[..., None].expand(-1, -1, rows.shape[2]))  # (B, 1, D)
+        star = self.memorised[place.gather(1, furthest)[:, 0]]  # (B, D)
+        with torch.no_grad():  # which ones they are has no slope
+            around = patches.distances(star, self.memorised)
+            support = around.topk(min(self.neighbours, len(self.memorised)), largest=False).indices
+        gap = (patch - self.memorised[support]).square().sum(2)  # (B, b)
+        apart = torch.where(gap > patches.TINY, gap.clamp_min(patches.TINY).sqrt(), 0.0)
+        return (1 - apart.softmax(1)[:, 0]) * score
+
+    def check(self) -> None:
+        wide = sum(self.features.channels())
+        if self.memorised is not None and self.memorised.shape[1:] != (wide,):
+            raise ValueError(f"a memory of {tuple(self.memorised.shape)}, expected (m, {wide})")
+
+    def cost(self) -> dict[str, Any]:
+        kept = 0 if self.memorised is None else len(self.memorised)
+        return super().cost() | {"memorised": kept}
