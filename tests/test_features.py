@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from advrad import cache
+from advrad.data.cache import cache_folder
 from advrad.errors import DataError, MissingExtraError, UsageError
 from advrad.networks import features
 from advrad.networks.efficientnet import EfficientNetLite0, renamed
@@ -189,7 +189,7 @@ def test_the_package_is_converted_once_and_checked(
 ) -> None:
     monkeypatch.setenv("ADVRAD_CACHE", str(tmp_path / "cache"))
     first = packaged()
-    [kept] = cache.folder().iterdir()
+    [kept] = cache_folder().iterdir()
     monkeypatch.setattr(features, "PACKAGE", "no_such_package")
     second = packaged()
     assert first.keys() == second.keys()
@@ -207,13 +207,3 @@ def test_the_package_is_converted_once_and_checked(
 def test_every_name_of_the_package_is_known() -> None:
     with pytest.raises(KeyError):
         renamed({"_swish.weight": torch.zeros(1)})
-
-
-def test_where_things_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ADVRAD_CACHE", "/a/b")
-    assert cache.folder() == Path("/a/b")
-    monkeypatch.delenv("ADVRAD_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
-    assert cache.folder() == Path("/c/advrad")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.folder() == Path.home() / ".cache" / "advrad"

@@ -7,7 +7,6 @@ import pytest
 
 ROOMS = [
     "errors",
-    "cache",
     "files",
     "store",
     "noise",

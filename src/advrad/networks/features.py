@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import cache, store
+from .. import store
+from ..data.cache import cached
 from ..errors import DataError, MissingExtraError, ResourceError, UsageError
 from ..files import sha256, write_bytes
 from .efficientnet import EfficientNetLite0, renamed
@@ -151,7 +152,7 @@ def stacked(maps: list[Tensor]) -> Tensor:
 def packaged() -> dict[str, Tensor]:
     """The weights of `lite0`, from the cache, or from their package, whose file is held against
     its sha256 and converted once. Raises MissingExtraError where it is not installed."""
-    kept = cache.folder() / f"efficientnet-lite0-{PACKAGED[:8]}.safetensors"
+    kept = cached(f"efficientnet-lite0-{PACKAGED[:8]}.safetensors")
     if kept.is_file():
         try:
             return load_file(kept)
