@@ -1,6 +1,7 @@
 """`advrad data`: the data sets known, where they lie, and what a folder would be used for."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,13 +29,19 @@ def list_(json: Json = False, debug: Debug = False) -> None:
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="A name from `advrad data list`.")],
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="PATH", help="A file or folder of your own, in place of fetching."
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make a named data set ready and say where it lies."""
     from ..data import catalogue
 
-    found = catalogue.fetch(name)
+    found = catalogue.fetch(name, given)
     if json:
         print_json(asdict(found))
     else:

@@ -1,8 +1,8 @@
 """Data sets known by name, and the one door to all data: `load`.
 
-Nothing is downloaded: a data set comes with advrad, with a package of the extra [data], or is
-made from such a package once and kept in the cache (ADVRAD_CACHE, or advrad in XDG_CACHE_HOME,
-or ~/.cache/advrad).
+A data set comes with advrad, with a package of the extra [data], is made from such a package, or
+is fetched by name; what is made or fetched is kept in the cache (ADVRAD_CACHE, or advrad in
+XDG_CACHE_HOME, or ~/.cache/advrad). Nothing is fetched unless it is asked for by its name.
 """
 
 import difflib
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from advrad.data import elpv
 from advrad.data.cache import cached, ensure
+from advrad.data.fetched import FETCHED, Remote
 from advrad.data.folder import Dataset, read
 from advrad.data.manifest import SUFFIXES
 from advrad.errors import DataError, MissingExtraError, UsageError
@@ -30,7 +31,8 @@ class Source:
     """Where a named data set comes from.
 
     `package` (of the extra `extra`) must be installed; `locate` makes the data ready and returns
-    their folder; `reader` takes that folder and the split's seed.
+    their folder; `reader` takes that folder and the split's seed. One that is fetched is used with
+    one of its classes as the good one.
     """
 
     summary: str
@@ -40,6 +42,7 @@ class Source:
     extra: str | None = None
     package: str | None = None
     ready: Callable[[], bool] = lambda: True
+    fetched: Remote | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,25 @@ def load(
     return read(path, layout=layout, category=category, split_seed=split_seed)
 
 
-def fetch(name: str) -> Fetched:
-    """Makes a named data set ready, and says where it lies and under which licence."""
+def fetch(name: str, given: Path | None = None) -> Fetched:
+    """Makes a named data set ready, and says where it lies and under which licence.
+
+    `given` is a file or a folder of the user's own, for one that is fetched otherwise. Raises
+    UsageError for a name that is none, or that takes nothing, DataError where it cannot be had.
+    """
     if name not in CATALOGUE:
         raise _unknown(name)
     source = CATALOGUE[name]
-    return Fetched(name, _folder(name), source.licence, source.summary)
+    if given is None:
+        return Fetched(name, _folder(name), source.licence, source.summary)
+    if source.fetched is None:
+        takers = ", ".join(key for key, one in CATALOGUE.items() if one.fetched)
+        raise UsageError(f"{name} takes no files of one's own: --from is for {takers}")
+    if source.fetched.ready():
+        raise UsageError(
+            f"{name} is there already, in {source.fetched.arrays()}: remove that folder first"
+        )
+    return Fetched(name, source.fetched.arrays(given), source.licence, source.summary)
 
 
 def entries() -> list[Entry]:
@@ -100,6 +116,9 @@ def entries() -> list[Entry]:
 
 
 def _named(name: str, layout: str | None, category: str | None, split_seed: int) -> Dataset:
+    source = CATALOGUE[name]
+    if source.fetched is not None and layout is None:
+        return source.fetched.one_class(category, split_seed)
     if layout is not None or category is not None:
         raise UsageError(
             f"{name} is a data set known by name: it has its own layout and no categories "
@@ -127,7 +146,7 @@ def _entry(name: str, source: Source) -> Entry:
     if source.extra and not _installed(source.package):
         missing = f"pip install 'advrad[{source.extra}]' (in a clone '.[{source.extra}]')"
     elif not source.ready():
-        missing = f"advrad data fetch {name} (or made on first use)"
+        missing = f"advrad data fetch {name}" + ("" if source.fetched else " (or on first use)")
     return Entry(name, source.summary, source.licence, source.extra, missing is None, missing)
 
 
@@ -192,6 +211,13 @@ def _elpv(cells: str, doubtful: bool) -> Source:
     )
 
 
+def _fetched(one: Remote) -> Source:
+    def refused(folder: Path, split_seed: int) -> Dataset:
+        return one.one_class(None, split_seed)
+
+    return Source(one.summary, one.licence, one.arrays, refused, ready=one.ready, fetched=one)
+
+
 CATALOGUE: dict[str, Source] = {
     "hazelnut_toy": Source(
         "hazelnuts, 256 px RGB: 28 good to train; 6 good and 17 with ink stains to test, masks",
@@ -213,4 +239,5 @@ CATALOGUE: dict[str, Source] = {
         package="skimage",
         ready=lambda: cached(BRICK).is_dir(),
     ),
+    **{name: _fetched(one) for name, one in FETCHED.items()},
 }
