@@ -13,6 +13,7 @@ import typer
 from . import __version__
 from .commands import (
     attack,
+    benchmark,
     boundary,
     calibrate,
     certify,
@@ -50,6 +51,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("certify")(certify.certify)
+app.command("benchmark")(benchmark.benchmark)
 app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)
 

@@ -1,0 +1,233 @@
+"""A grid: detectors on data sets, over seeds, clean, attacked and certified.
+
+A TOML file says what is compared. Every figure is a cell, and every cell a task that can be done
+by any process at any time once its model is there: trainings are shared by all cells of a
+detector, data set and seed. What a task finds lies in a folder of its own, so that a grid that
+was stopped goes on, and a cell that fails costs no other one.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import with_config as configured
+
+from ..detectors import build
+from ..errors import DataError, UsageError
+from .attacked import Threat
+from .certificate import Certificate
+
+Kind = TypeVar("Kind")
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: a folder or a known name, with its category and layout where it needs them.
+
+    `limit` is the most test images of the clean cell, half good and half defective; None for all.
+    """
+
+    name: str
+    category: str | None = None
+    layout: str | None = None
+    split_seed: int = 0
+    limit: int | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name if self.category is None else f"{self.name}/{self.category}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A detector with settings. `label` names it in tables; `seeds` are its own where given."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    seeds: Sequence[int] | None = None
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
+
+
+@dataclass(frozen=True)
+class Assailed:
+    """An attack. `eps` may be written 2/255; `detectors` are the titles that it is for, all where
+    it is empty."""
+
+    norm: str = "linf"
+    eps: float | str = "2/255"
+    suite: str = "quick"
+    limit: int | None = None
+    seeds: Sequence[int] | None = None
+    detectors: Sequence[str] = ()
+
+    @property
+    def radius(self) -> float:
+        first, *rest = (float(part) for part in str(self.eps).split("/"))
+        return first / rest[0] if rest else first
+
+    @property
+    def title(self) -> str:
+        return f"{self.norm} {self.eps}, {self.suite}"
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A certificate; `detectors` as for an attack."""
+
+    sigma: float
+    radii: Sequence[float] = (0.1, 0.2)
+    samples: int = 1000
+    alpha: float = 0.001
+    scoring: str = ""
+    limit: int | None = None
+    seeds: Sequence[int] | None = None
+    detectors: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        return f"certified, sigma {self.sigma:g}" + (f", {self.scoring}" if self.scoring else "")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is compared.
+
+    Arguments:
+        data, detector, attack, certificate: the four lists, as in the file.
+        seeds: of trainings, for methods that name none of their own.
+        device: where it runs.
+        name: of the table.
+    """
+
+    data: Sequence[Data]
+    detector: Sequence[Method]
+    attack: Sequence[Assailed] = ()
+    certificate: Sequence[Certified] = ()
+    seeds: Sequence[int] = (0,)
+    device: str = "cpu"
+    name: str = "grid"
+
+    def checked(self) -> "Grid":
+        """Raises UsageError for what no cell could do: unknown names, impossible settings, titles
+        that occur twice."""
+        titles = [method.title for method in self.detector]
+        labels = [data.label for data in self.data]
+        if not titles or not labels:
+            raise UsageError("a grid needs at least one [[data]] and one [[detector]]")
+        for what, names in (("detector", titles), ("data", labels)):
+            if len({slug(n) for n in names}) < len(names):
+                raise UsageError(f"[[{what}]]: two have the same name: give one a label")
+        for method in self.detector:
+            build(method.name, method.settings)
+        for attack in self.attack:
+            _known(attack.detectors, titles)
+            try:
+                Threat(attack.norm, (attack.radius,), attack.suite)
+            except (ValueError, ZeroDivisionError) as error:
+                raise UsageError(f"eps {attack.eps!r}: expected a number, as 2/255") from error
+        for certificate in self.certificate:
+            _known(certificate.detectors, titles)
+            Certificate((certificate.sigma,), certificate.radii, certificate.samples)
+        return self
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be done: the training of a model, or a cell that needs it.
+
+    Arguments:
+        data, method, seed: of the model.
+        cell: None for the training, "clean", an attack or a certificate.
+        device: where it runs.
+    """
+
+    data: Data
+    method: Method
+    seed: int
+    cell: "str | Assailed | Certified | None"
+    device: str = "cpu"
+
+    @property
+    def model(self) -> Path:
+        """The model's folder within the grid's."""
+        return Path(slug(self.data.label), slug(self.method.title), str(self.seed), "model")
+
+    @property
+    def folder(self) -> Path:
+        """The task's own."""
+        return self.model if self.cell is None else self.model.parent / slug(self.title)
+
+    @property
+    def title(self) -> str:
+        """What it does, in words."""
+        if self.cell is None:
+            return "training"
+        return self.cell if isinstance(self.cell, str) else self.cell.title
+
+    @property
+    def words(self) -> str:
+        return f"{self.method.title} on {self.data.label}, seed {self.seed}: {self.title}"
+
+
+def tasks(grid: Grid) -> tuple[list[Task], list[Task]]:
+    """The trainings, and the cells."""
+    trainings, cells = [], []
+    for data in grid.data:
+        for method in grid.detector:
+            for seed in method.seeds if method.seeds is not None else grid.seeds:
+                trainings.append(Task(data, method, seed, None, grid.device))
+                cells.append(Task(data, method, seed, "clean", grid.device))
+                others: list[Assailed | Certified] = [*grid.attack, *grid.certificate]
+                for other in others:
+                    meant = not other.detectors or method.title in other.detectors
+                    if meant and (other.seeds is None or seed in other.seeds):
+                        cells.append(Task(data, method, seed, other, grid.device))
+    return trainings, cells
+
+
+def read(path: Path) -> Grid:
+    """The grid of a TOML file. Raises DataError where it is missing or no TOML, UsageError for
+    what is wrong in it."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} is no TOML file: {error}") from error
+    return _typed(content, path).checked()
+
+
+def slug(words: str) -> str:
+    """The words as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", words.replace("/", "_")).strip("-").lower()
+
+
+for _kind in (Data, Method, Assailed, Certified, Grid):
+    configured(STRICT)(_kind)
+
+
+def _typed(content: dict[str, Any], path: Path) -> Grid:
+    try:
+        return TypeAdapter(Grid).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{path}: {where}: {first['msg'].lower()}") from error
+
+
+def _known(wanted: Sequence[str], titles: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in titles:
+            raise UsageError(
+                f"detectors {name!r}: no [[detector]] has this name or label; there are "
+                f"{', '.join(titles)}"
+            )

@@ -1,0 +1,147 @@
+"""All tasks of a grid, several at once, each in a process of its own.
+
+A process that dies (killed, out of memory) fails its task and no other. Stopped, the running ones
+save what they have; the same command goes on.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from ..errors import UsageError
+from ..files import plain, write_json
+from .grid import Grid, Task, tasks
+from .grid_task import RECORD, Record, recorded, run
+
+GRID = "grid.json"
+Tell = Callable[[Task, Record], None]
+
+
+def run_grid(
+    grid: Grid, out: Path, workers: int = 1, tell: Tell = lambda task, record: None
+) -> list[tuple[Task, Record]]:
+    """Every task with what it found, done before or now; `tell` hears of each as it ends.
+
+    A cell whose training failed fails with it. Raises UsageError where `out` holds another grid,
+    or workers are below one.
+    """
+    if workers < 1:
+        raise UsageError(f"{workers} workers: expected 1 or more")
+    _refuse_other(grid, out)
+    trainings, cells = tasks(grid)
+    done: dict[Path, Record] = {}
+    for task, record in _stage(trainings, out, workers, tell):
+        done[task.folder] = record
+    lost = {folder: record["error"] for folder, record in done.items() if record["error"]}
+    able = [cell for cell in cells if cell.model not in lost]
+    for task, record in _stage(able, out, workers, tell):
+        done[task.folder] = record
+    for cell in cells:
+        if cell.model in lost:
+            done[cell.folder] = _failed(cell, out, f"its training failed: {lost[cell.model]}")
+            tell(cell, done[cell.folder])
+    return [(task, done[task.folder]) for task in (*trainings, *cells)]
+
+
+def _refuse_other(grid: Grid, out: Path) -> None:
+    """The same folder with other tasks is refused where a task of the same name differs."""
+    path = out / GRID
+    asked = {str(task.folder): plain(asdict(task)) for part in tasks(grid) for task in part}
+    before: dict[str, object] = {}
+    if path.exists():
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{path} holds no grid ({error}): name another --out") from error
+    changed = [name for name in asked if name in before and before[name] != asked[name]]
+    if changed:
+        raise UsageError(
+            f"{out} holds results of other settings for {changed[0]}"
+            + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+            + ": name another --out, or give what changed a label of its own"
+        )
+    write_json(path, before | asked)
+
+
+def _stage(
+    some: Sequence[Task], out: Path, workers: int, tell: Tell
+) -> Iterator[tuple[Task, Record]]:
+    waiting: list[Task] = []
+    for task in some:
+        record = recorded(task, out)
+        if record is None:
+            waiting.append(task)
+        else:
+            tell(task, record | {"before": True})
+            yield task, record
+    running: list[tuple[Task, SpawnProcess]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                task = waiting.pop(0)
+                running.append((task, _begun(task, out, workers)))
+            wait([process.sentinel for _, process in running])
+            for task, process in [pair for pair in running if not pair[1].is_alive()]:
+                running.remove((task, process))
+                process.join()
+                record = _outcome(task, out, process.exitcode)
+                tell(task, record)
+                yield task, record
+    finally:
+        _stop([process for _, process in running])
+
+
+def _begun(task: Task, out: Path, workers: int) -> SpawnProcess:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work, args=(task, out, max(1, (os.cpu_count() or 1) // workers))
+    )
+    (out / task.folder / RECORD).unlink(missing_ok=True)
+    process.start()
+    return process
+
+
+def _work(task: Task, out: Path, threads: int) -> None:
+    """In the new process."""
+    import torch
+
+    torch.set_num_threads(threads)
+    run(task, out)
+
+
+def _outcome(task: Task, out: Path, code: int | None) -> Record:
+    """What a process has left, or that it died."""
+    path = out / task.folder / RECORD
+    if path.exists():
+        record: Record = json.loads(path.read_text())
+        return record
+    why = f"its process ended with {code}"
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            why = f"its process was ended by {signal.Signals(-code).name}"
+        why += "; out of memory?" if code == -signal.SIGKILL else ""
+    return _failed(task, out, why)
+
+
+def _failed(task: Task, out: Path, why: str) -> Record:
+    record: Record = {
+        "task": plain(asdict(task)), "error": why, "found": None, "seconds": 0.0, "peak_mib": None,
+    }  # fmt: skip
+    write_json(out / task.folder / RECORD, record)
+    return record
+
+
+def _stop(processes: list[SpawnProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+            process.join()

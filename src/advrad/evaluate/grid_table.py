@@ -1,0 +1,189 @@
+"""The table of a grid: a row a detector, a column a figure, for each data set.
+
+Over several seeds a figure is their mean and standard deviation; of one seed, its bootstrap
+interval. A suspect figure never stands without that word, and a cell that failed says so. The rank
+of a detector is its mean place over the columns that all of them have.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from .grid import Assailed, Certified, Grid, Task
+from .grid_task import Record
+from .health import SUSPECT, in_words
+
+Done = Sequence[tuple[Task, Record]]
+Figure = dict[str, Any]
+COST = ("train s", "parameters", "peak MiB")
+
+
+def figures(grid: Grid, done: Done) -> list[Figure]:
+    """One for each data set, detector and column: value, over seeds, and what qualifies it."""
+    found = []
+    for data in grid.data:
+        for method in grid.detector:
+            some = [
+                (task, record)
+                for task, record in done
+                if task.data.label == data.label and task.method.title == method.title
+            ]
+            for column in _columns(grid):
+                found.append(
+                    {"data": data.label, "detector": method.title, "column": column}
+                    | _figure(some, column)
+                )
+    return found
+
+
+def markdown(grid: Grid, done: Done) -> str:
+    """Tables, one a data set."""
+    listed = figures(grid, done)
+    parts = [f"# {grid.name}"]
+    for data in grid.data:
+        columns = [*_columns(grid), *COST, "rank"]
+        parts += [f"\n## {data.label}\n", _line(["detector", *columns])]
+        parts.append(_line(["---"] * (len(columns) + 1)))
+        parts += [_line(row) for row in rows(grid, done, data.label, listed)]
+    return "\n".join(parts) + "\n"
+
+
+def rows(grid: Grid, done: Done, data: str, listed: Sequence[Figure]) -> list[list[str]]:
+    """Of one data set, in words."""
+    own = [figure for figure in listed if figure["data"] == data]
+    places = ranks(own)
+    table = []
+    for method in grid.detector:
+        cells = [words(f) for f in own if f["detector"] == method.title]
+        rank = places.get(method.title)
+        table.append(
+            [
+                method.title,
+                *cells,
+                *_cost(done, data, method.title),
+                "n/a" if rank is None else f"{rank:.1f}",
+            ]
+        )
+    return table
+
+
+def as_csv(grid: Grid, done: Done) -> str:
+    """Every figure a line: data, detector, column, value, deviation, interval, seeds, health."""
+    names = ("data", "detector", "column", "value", "deviation", "low", "high", "seeds", "health")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*names, "error"], lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(figures(grid, done))
+    return text.getvalue()
+
+
+def words(figure: Figure) -> str:
+    """`0.936 ± 0.001`, `0.745 (0.67 to 0.81) sound`, `failed`, or n/a."""
+    if figure["error"]:
+        return "failed"
+    if figure["value"] is None:
+        return "n/a"
+    told = f"{figure['value']:.3f}"
+    if figure["deviation"] is not None:
+        told += f" ± {figure['deviation']:.3f}"
+    elif figure["low"] is not None:
+        told += f" ({figure['low']:.2f} to {figure['high']:.2f})"
+    return told + (f" {figure['health']}" if figure["health"] else "")
+
+
+def ranks(own: Sequence[Figure]) -> dict[str, float]:
+    """The mean place of each detector, 1 the best, over columns without a gap; ties share."""
+    places: dict[str, list[float]] = {}
+    for column in dict.fromkeys(figure["column"] for figure in own):
+        values = {f["detector"]: f["value"] for f in own if f["column"] == column}
+        if any(value is None for value in values.values()):
+            continue
+        for name, value in values.items():
+            better = sum(other > value for other in values.values())
+            same = sum(other == value for other in values.values())
+            places.setdefault(name, []).append(better + (same + 1) / 2)
+    return {name: mean(found) for name, found in places.items()}
+
+
+def _columns(grid: Grid) -> list[str]:
+    certified = [
+        f"{one.title}, radius {radius:g}" for one in grid.certificate for radius in one.radii
+    ]
+    return ["clean", *(attack.title for attack in grid.attack), *certified]
+
+
+def _figure(some: Done, column: str) -> Figure:
+    """Over the seeds that have it."""
+    found, error, health = [], None, ""
+    interval: list[float] | None = None
+    for task, record in some:
+        if not _is(task, column):
+            continue
+        error = record["error"] or error
+        if record["found"] is None:
+            continue
+        value, interval = _value(task, record["found"], column)
+        if value is not None:
+            found.append(value)
+        health = _worse(health, record["found"])
+    low, high = interval if interval and len(found) == 1 else (None, None)
+    return {
+        "value": mean(found) if found else None,
+        "deviation": stdev(found) if len(found) > 1 else None,
+        "low": low,
+        "high": high,
+        "seeds": len(found),
+        "health": health,
+        "error": error,
+    }
+
+
+def _is(task: Task, column: str) -> bool:
+    if task.cell is None:
+        return False
+    if isinstance(task.cell, Certified):
+        return any(column == f"{task.title}, radius {r:g}" for r in task.cell.radii)
+    return task.title == column
+
+
+def _value(
+    task: Task, found: dict[str, Any], column: str
+) -> tuple[float | None, list[float] | None]:
+    if isinstance(task.cell, Assailed):
+        return found["robust_auroc"], found["robust_auroc_ci"]
+    if isinstance(task.cell, Certified):
+        radius = column.rsplit(" ", 1)[1]
+        return found["certified_auroc"][radius], found["certified_auroc_ci"][radius]
+    return found["image_auroc"], found["image_auroc_ci"]
+
+
+def _worse(before: str, found: dict[str, Any]) -> str:
+    """The health of several seeds is that of the worst."""
+    if "health" not in found:
+        return before
+    own = in_words(found["health"])
+    return (
+        before if before.startswith(SUSPECT) or (before and not own.startswith(SUSPECT)) else own
+    )
+
+
+def _cost(done: Done, data: str, title: str) -> list[str]:
+    """Of the trainings: seconds and parameters, mean over seeds, and the most memory."""
+    some = [
+        record
+        for task, record in done
+        if task.cell is None and task.data.label == data and task.method.title == title
+    ]
+    found = [record["found"] for record in some if record["found"]]
+    if not found:
+        return ["n/a"] * len(COST)
+    seconds = mean(one["training"]["seconds"] for one in found)
+    peak = max(record["peak_mib"] or math.nan for record in some)
+    return [f"{seconds:.0f}", f"{found[0]['cost']['parameters']:,}", f"{peak:.0f}"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,115 @@
+"""One task of a grid, done in a process of its own and written down whatever becomes of it.
+
+`task.json` in the task's folder is written last: what was asked, what was found or what went
+wrong, how long it took and the most memory it held.
+"""
+
+import json
+import resource
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..data import Dataset, load
+from ..errors import AdvradError
+from ..files import plain, write_json
+from ..model import load as load_model
+from ..store import MANIFEST
+from .attacked import Threat, attack
+from .certificate import Certificate
+from .certified import certify
+from .clean import Evaluation, evaluate
+from .grid import Assailed, Certified, Task
+from .training import Training, train
+
+RECORD = "task.json"
+Record = dict[str, Any]
+
+
+def recorded(task: Task, out: Path) -> Record | None:
+    """What an earlier run has found for this very task; None where it did not, or failed."""
+    path = out / task.folder / RECORD
+    try:
+        record: Record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    same = record.get("task") == plain(asdict(task))
+    return record if same and record.get("error") is None else None
+
+
+def run(task: Task, out: Path) -> Record:
+    """Does the task, and writes and returns its record; an error is recorded and not raised."""
+    started, error, found = time.monotonic(), None, None
+    try:
+        found = _done(task, out)
+    except AdvradError as refused:
+        error = str(refused)
+    except Exception as unexpected:
+        error = f"{type(unexpected).__name__}: {unexpected}"
+    record = {
+        "task": plain(asdict(task)),
+        "error": error,
+        "found": plain(found),
+        "seconds": time.monotonic() - started,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    write_json(out / task.folder / RECORD, record)
+    return record
+
+
+def _done(task: Task, out: Path) -> dict[str, Any]:
+    dataset = load(
+        task.data.name,
+        layout=task.data.layout,
+        category=task.data.category,
+        split_seed=task.data.split_seed,
+    )
+    if task.cell is None:
+        return _trained(task, dataset, out)
+    model = load_model(out / task.model)
+    place = out / task.folder
+    if isinstance(task.cell, Assailed):
+        return _attacked(model, dataset, place, task, task.cell)
+    if isinstance(task.cell, Certified):
+        return _certified(model, dataset, place, task, task.cell)
+    wanted = Evaluation(task.seed, device=task.device, limit=task.data.limit)
+    result = evaluate(model, dataset, place, wanted)
+    return {k: v for k, v in result.items() if k != "settings"}
+
+
+def _trained(task: Task, dataset: Dataset, out: Path) -> dict[str, Any]:
+    folder = out / task.model
+    if not (folder / MANIFEST).exists():
+        wanted = Training(
+            task.method.name, task.method.settings, task.seed, resume=True, device=task.device
+        )
+        train(dataset, folder, wanted)
+    about = load_model(folder).about
+    return {"cost": about["cost"], "training": about["training"], "settings": about["settings"]}
+
+
+def _attacked(
+    model: Any, dataset: Dataset, place: Path, task: Task, cell: Assailed
+) -> dict[str, Any]:
+    asked = Evaluation(task.seed, device=task.device, limit=cell.limit)
+    threat = Threat(cell.norm, (cell.radius,), cell.suite, evaluation=asked)
+    result = attack(model, dataset, place, threat)
+    clean = {k: result[k] for k in ("clean_auroc", "clean_auroc_ci", "images")}
+    return clean | result["rows"][0]
+
+
+def _certified(
+    model: Any, dataset: Dataset, place: Path, task: Task, cell: Certified
+) -> dict[str, Any]:
+    wanted = Certificate(
+        (cell.sigma,),
+        cell.radii,
+        cell.samples,
+        cell.alpha,
+        (cell.scoring,) if cell.scoring else (),
+        evaluation=Evaluation(task.seed, 64, task.device, cell.limit),
+    )
+    result = certify(model, dataset, place, wanted)
+    row = {k: v for k, v in result["rows"][0].items() if k != "curve"}
+    return {"clean_auroc": result["clean_auroc"], "images": result["images"]} | row
