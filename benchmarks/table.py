@@ -245,7 +245,8 @@ def _soundness() -> list[list[str]]:
             f"{f['radius']:g}: violations"
         )
         told = (
-            f"{f['violations']}; AUROC {f['certified_auroc']:.3f} certified, "
+            f"{f['violations']} ({f['caught_if_bounds_were_for']['no radius']} if the bounds left "
+            f"the radius out); AUROC {f['certified_auroc']:.3f} certified, "
             f"{f['attacked_auroc']:.3f} attacked, {f['smoothed_auroc']:.3f} smoothed"
         )
         rows.append([label, told, "0", f"`{record['command']}`"])

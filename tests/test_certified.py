@@ -19,7 +19,7 @@ from advrad.errors import DataError, ModelError, UsageError
 from advrad.evaluate import Evaluation, smoothed
 from advrad.evaluate.certificate import Certificate
 from advrad.evaluate.certified import certify
-from advrad.evaluate.certified_figures import columns, curve, half
+from advrad.evaluate.certified_figures import chief, columns, curve, floored, half
 from advrad.evaluate.challenge import Challenge, challenge
 from advrad.evaluate.rows import ROWS
 from advrad.evaluate.smoothed import Smoothed, Way
@@ -212,6 +212,7 @@ def test_one_class_gives_what_can_be_had(dataset: Dataset) -> None:
         ({"sigmas": (-0.1,)}, "sigma -0.1"),
         ({"sigmas": (0.1, 0.1)}, "each once"),
         ({"sigmas": ()}, "one or more"),
+        ({"radii": (0.1, 0.1000001)}, "to six digits"),
         ({"radii": (-0.1,)}, "radius -0.1"),
         ({"radii": (math.nan,)}, "radius nan"),
         ({"alpha": 0.0}, "alpha 0"),
@@ -232,8 +233,79 @@ def test_an_unknown_scoring_is_told(dataset: Dataset) -> None:
 
 def test_other_data_than_the_model_s_cannot_measure_it(dataset: Dataset) -> None:
     model = replace(model_of(Bright(), dataset), seen={"train": ("x",), "calibrate": ("x",)})
-    with pytest.raises(DataError, match="none of its 12 good training images"):
+    with pytest.raises(DataError, match="0 of the 1 good images"):
         certify(model, dataset, None, asked())
+
+
+def test_a_part_of_the_images_cannot_measure_it(dataset: Dataset) -> None:
+    part = replace(dataset, train=dataset.train[:7])
+    with pytest.raises(DataError, match="7 of the 12 good images that the model used to train"):
+        certify(model_of(Bright(), dataset), part, None, asked())
+
+
+def test_more_noise_than_the_detector_knows_is_told(dataset: Dataset) -> None:
+    model = model_of(Bright(), dataset)
+    model.detector.largest_sigma = lambda scoring: 0.3  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match=r"sigma 0\.5: expected at most 0\.3"):
+        certify(model, dataset, None, asked())
+
+
+def test_fewer_draws_do_not_replace_more(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    model = model_of(Bright(), dataset)
+    monkeypatch.setattr(smoothed, "restored", lambda files: Bright())
+    for samples, kept in ((400, 400), (100, 400), (500, 500)):
+        certify(model, dataset, None, asked(samples=samples, radii=(0.0,)), folder=tmp_path)
+        found = smoothed.load(model, tmp_path, 0.5, "plain")
+        assert found is not None
+        assert found.way.samples == kept
+    assert "stays as it is, with 400 samples" in caplog.text
+
+
+def test_what_is_damaged_is_measured_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    model = model_of(Bright(), dataset)
+    monkeypatch.setattr(smoothed, "restored", lambda files: Bright())
+    first = certify(model, dataset, None, asked(), folder=tmp_path)
+    place = tmp_path / "smoothing" / "0.5-plain"
+    (place / "manifest.json").unlink()  # as a kill in the middle leaves it
+    second = certify(model, dataset, None, asked(), folder=tmp_path)
+    assert "measured again" in caplog.text
+    assert first["best"] == second["best"]
+    assert smoothed.load(model, tmp_path, 0.5, "plain") is not None
+
+
+def test_regions_that_so_few_draws_cannot_have_have_no_figure(dataset: Dataset) -> None:
+    """16 blocks of each of 9 images share alpha, and either side gets a half."""
+    result = certify(
+        model_of(Bright(), dataset), dataset, None, asked(block=4, radii=(0.0, 0.6), samples=40)
+    )
+    [row] = result["rows"]
+    assert row["regions"]["0"] is not None
+    assert row["regions"]["0.6"] is None
+    each = 0.001 / 9 / 2 / 16
+    assert largest_shift(row["regions_needed"]["0.6"], each) >= 1.2
+    assert largest_shift(40, each) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "words"),
+    [(0.84951, 3, "0.849"), (0.85, 3, "0.850"), (1.0, 3, "1.000"), (0.29, 2, "0.29")],
+)
+def test_a_lower_bound_is_never_rounded_up(value: float, places: int, words: str) -> None:
+    assert floored(value, places) == words
+
+
+def test_what_stands_for_a_result() -> None:
+    """The largest radius that still has a half; else the highest figure."""
+    areas = {"0.05": {"value": 0.9}, "0.1": {"value": 0.6}, "0.2": {"value": 0.1}, "0.3": None}
+    assert chief({"best": areas}) == (0.1, {"value": 0.6})
+    assert chief({"best": {"0.1": {"value": 0.3}, "0.2": {"value": 0.2}}}) == (0.1, {"value": 0.3})
+    assert chief({"best": {"0.1": None}}) is None
 
 
 class Around:
@@ -300,7 +372,7 @@ def test_draws_belong_to_the_image_and_not_to_the_run(dataset: Dataset, tmp_path
 def test_regions_count_blocks_and_are_kept_as_planes(dataset: Dataset, tmp_path: Path) -> None:
     import numpy as np
 
-    model, wanted = model_of(Bright(), dataset), asked(block=4, radii=(0.0, 0.1), sigmas=(0.05,))
+    model, wanted = model_of(Bright(), dataset), asked(block=4, radii=(0.0, 0.05), sigmas=(0.05,))
     result = certify(model, dataset, tmp_path, wanted)
     rows = [json.loads(line) for line in (tmp_path / ROWS).read_text().splitlines()]
     tests = [row for row in rows if row["part"] == "test"]
@@ -313,8 +385,8 @@ def test_regions_count_blocks_and_are_kept_as_planes(dataset: Dataset, tmp_path:
             assert cells["certain"] == int((plane > 0).sum())
             assert (cells["defect"] > 0) == row["defect"], radius
     found = result["rows"][0]["regions"]
-    assert found["0.1"]["defect_above"] <= found["0"]["defect_above"]
-    assert found["0.1"]["good_below"] <= found["0"]["good_below"]
+    assert found["0.05"]["defect_above"] <= found["0"]["defect_above"]
+    assert found["0.05"]["good_below"] <= found["0"]["good_below"]
 
 
 def test_what_was_measured_is_kept_and_taken_again_for_this_model_alone(

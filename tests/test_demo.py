@@ -173,7 +173,7 @@ def test_a_certificate_is_told_at_its_largest_radius() -> None:
     }
     assert demo_certificate.sentence(found) == (
         "Whatever the attack, no change of l2 norm up to 0.1 of the same images brings that of "
-        "the smoothed AdvRAD below 0.75 (certified with probability 99.9 %)."
+        "the smoothed AdvRAD below 0.75 (certified, with probability of error 0.001)."
     )
     none = found | {"best": {"0.05": None}}
     assert demo_certificate.sentence(none) == "No AUROC can be certified: too few draws."

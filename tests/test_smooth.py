@@ -51,6 +51,29 @@ def test_maps_are_drawn_as_scores_are() -> None:
     assert ordered(found).bounds(0.0, 0.01).lower.shape == (6, 6)
 
 
+def test_noise_in_another_scale_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted bug: half of sigma, as if images were in [-1, 1]. The bounds of a linear score
+    are then so narrow that the true change within the radius leaves them."""
+
+    def holds() -> bool:
+        x = torch.full((1, 6, 6), 0.5)
+        bounds = ordered(Smoothing(0.4, 4000).draws(weighed, x, "a")).bounds(0.3 / 0.4, 1e-3)
+        return bool(bounds.lower <= 3.0 - 0.3) and bool(bounds.upper >= 3.0 + 0.3)
+
+    def weighed(x: Tensor, noise: Noise) -> Tensor:
+        return x.sum((1, 2, 3)) / 6  # the weights have the norm 1: the median moves by the radius
+
+    assert holds()
+    noisy = Smoothing.noisy
+
+    def half(self: Smoothing, x: Tensor, *rest: object) -> tuple[Tensor, Noise]:
+        batch, noise = noisy(self, x, *rest)  # type: ignore[arg-type]
+        return x + (batch - x) / 2, noise
+
+    monkeypatch.setattr(Smoothing, "noisy", half)
+    assert not holds()
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.inf, math.nan])
 def test_a_sigma_that_is_none_is_told(sigma: float) -> None:
     with pytest.raises(UsageError, match="sigma"):

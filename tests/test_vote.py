@@ -32,6 +32,19 @@ def test_the_class_is_chosen_by_its_own_draws() -> None:
     assert certify(torch.tensor([3, 5]), torch.tensor([50, 50]), 1.0, 1e-3).label == ABSTAIN
 
 
+def test_lost_draws_count_against_the_class_that_is_certified() -> None:
+    """40 % say 0, 1 % say 1 and the rest says nothing: there is no majority to certify."""
+    labels = torch.tensor([0] * 400 + [1] * 10 + [-1] * 590)
+    counted = votes(labels, 2)
+    assert certify(counted, counted, 1.0, 1e-3).label == 0  # as if 410 had been drawn
+    assert certify(counted, counted, 1.0, 1e-3, samples=1000).label == ABSTAIN
+    most = votes(torch.tensor([0] * 900 + [-1] * 100), 2)
+    found = certify(most, most, 1.0, 1e-3, samples=1000)
+    assert found.radius == pytest.approx(special.ndtri(least_share(900, 1000, 1e-3)))
+    with pytest.raises(UsageError, match="410 votes of 400 draws"):
+        certify(counted, counted, 1.0, 1e-3, samples=400)
+
+
 def test_a_majority_is_predicted_where_the_two_first_differ_enough() -> None:
     assert predict(torch.tensor([90, 10, 0]), 1e-3) == 0
     assert predict(torch.tensor([5, 55, 45]), 1e-3) == ABSTAIN

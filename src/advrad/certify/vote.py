@@ -28,7 +28,9 @@ class Vote(NamedTuple):
     radius: float
 
 
-def certify(selected: Tensor, counted: Tensor, sigma: float, alpha: float) -> Vote:
+def certify(
+    selected: Tensor, counted: Tensor, sigma: float, alpha: float, samples: int | None = None
+) -> Vote:
     """The majority's class and radius (Cohen et al., 2019, CERTIFY).
 
     Arguments:
@@ -36,16 +38,29 @@ def certify(selected: Tensor, counted: Tensor, sigma: float, alpha: float) -> Vo
         counted: votes by class of other draws, which measure its share, (K,).
         sigma: of the noise, in the unit of the radius.
         alpha: probability that what is said is wrong.
+        samples: draws behind `counted`, where some were lost: those count for no class, but they
+            count. All that are in it by default.
+
+    Raises UsageError where more were counted than drawn.
     """
-    label = int(selected.argmax())
-    share = least_share(int(counted[label]), int(counted.sum()), alpha)
-    return Vote(label, float(sigma * special.ndtri(share))) if share > 0.5 else Vote(ABSTAIN, 0.0)
+    label, total = int(selected.argmax()), int(counted.sum())
+    samples = total if samples is None else samples
+    if total > samples or not samples:
+        raise UsageError(
+            f"{total} votes of {samples} draws: expected no more, and a draw at least"
+        )
+    share = least_share(int(counted[label]), samples, alpha)
+    if share <= 0.5:
+        return Vote(ABSTAIN, 0.0)
+    return Vote(label, float(sigma * special.ndtri(share)))
 
 
 def predict(counted: Tensor, alpha: float) -> int:
     """The majority's class, or ABSTAIN where the two first are too close (Cohen et al., PREDICT).
 
-    Of the draws for either of the two, the first has more than half: a binomial test.
+    Of the draws for either of the two, the first has more than half: a binomial test. Draws that
+    were lost count as votes for the second, in a column of their own, so that they can only make
+    it abstain: give them one.
     """
     first, second = counted.topk(2).values.tolist()
     test = stats.binomtest(int(first), int(first + second), 0.5) if first else None
@@ -112,5 +127,6 @@ def votes_needed(samples: int, shift: float, alpha: float) -> int:
 
 
 def votes(labels: Tensor, classes: int) -> Tensor:
-    """How many draws chose each class, (n,) integers -> (K,); labels below zero count for none."""
+    """How many draws chose each class, (n,) integers -> (K,); labels below zero count for none,
+    so that `certify` must be told how many were drawn."""
     return torch.bincount(labels[labels >= 0], minlength=classes)

@@ -63,8 +63,8 @@ def certify(
         list[str] | None,
         typer.Option(
             metavar="METRIC>=VALUE",
-            help="Exit with 1 unless one sigma and scoring has it, as certified_auroc@0.2>=0.8 "
-            "or smoothed_auroc>=0.9; repeatable.",
+            help="Exit with 1 unless it holds, as certified_auroc@0.2>=0.8 (the best of all "
+            "sigmas and scorings, which pays for the choice), smoothed_auroc>=0.9; repeatable.",
         ),
     ] = None,
     skip_bad: SkipBad = False,
@@ -87,6 +87,7 @@ def certify(
     of its own, which is kept in MODEL for `predict --certify`.
     """
     from ..data import load
+    from ..errors import UsageError
     from ..evaluate import Evaluation
     from ..evaluate.certificate import Certificate
     from ..evaluate.certified import certify, prepared
@@ -106,6 +107,9 @@ def certify(
         block=block,
         evaluation=asked,
     )
+    for gate in gates:
+        if gate.radius is not None and f"{gate.radius:g}" not in map("{:g}".format, wanted.radii):
+            raise UsageError(f"--require {gate}: add  --radius {gate.radius:g}  too")
     fitted = load_model(model)
     drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
     dataset = load(root, layout=layout, category=category, split_seed=drawn)

@@ -1,6 +1,7 @@
 """`advrad predict`: one row an image, as it comes."""
 
 import csv
+import math
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -61,8 +62,9 @@ def predict(
         str | None, typer.Option(help="With --certify: as for `advrad certify`.")
     ] = None,
     alpha: Annotated[
-        float, typer.Option(help="With --certify: probability of an error, for each image.")
-    ] = 0.001,
+        float | None,
+        typer.Option(help="With --certify: probability of an error, for each image; 0.001."),
+    ] = None,
     radius: Annotated[
         float | None,
         typer.Option(help="With --certify: decide at this l2 radius, with as few draws as do."),
@@ -92,9 +94,10 @@ def predict(
     maps = HeatMaps(heatmaps, files, bound, given=paths) if heatmaps else None
     certifier = None
     if certify:
-        certifier = Certifier.of(fitted, model, sigma, scoring, alpha, radius, seed, place)
-    elif (sigma, scoring, radius) != (None, None, None):
-        raise UsageError("--sigma, --scoring and --radius belong to --certify: add it")
+        error = 0.001 if alpha is None else alpha
+        certifier = Certifier.of(fitted, model, sigma, scoring, error, radius, seed, place)
+    elif (sigma, scoring, alpha, radius) != (None,) * 4:
+        raise UsageError("--sigma, --scoring, --alpha and --radius belong to --certify: add it")
     rows: list[dict[str, Any]] = []
     verdicts: set[str] = set()
     show = rows.append if json else WRITERS[format_]()
@@ -135,7 +138,9 @@ def _certified(row: dict[str, Any]) -> str:
     if verdict is None:
         return ""
     radius = row["certified_radius"]
-    return f"  smoothed: {verdict}" + ("" if radius is None else f" up to l2 {radius:.3g}")
+    return f"  smoothed: {verdict}" + (
+        "" if radius is None else f" up to l2 {math.floor(1e4 * radius) / 1e4:g}"
+    )
 
 
 def _csv() -> Writer:

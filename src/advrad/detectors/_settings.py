@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..data.shapes import MIN_SIDE
-from ..diffusion import SCHEDULES
+from ..diffusion import SCHEDULES, Schedule
 from ..diffusion.augment import ALL as VIEWS
 from ..errors import UsageError
 from ..scoring import SCORES
@@ -143,6 +143,20 @@ def ladders(settings: Settings) -> list[list[int]]:
         for length in range(min(RUNGS, len(depths)), 0, -1)
         for start in range(len(depths) - length + 1)
     ]
+
+
+def under_noise(schedule: Schedule, sigma: float, scoring: str, depth: int) -> dict[str, Any]:
+    """The settings under which images with Gaussian noise sigma, in the [0, 1] scale, are scored.
+
+    `plain` scores a noisy image as any other, at `depth`. `matched` takes it for what it is, at
+    the level whose noise is nearest to sigma, and puts nothing in. `coarse` is `matched` without
+    the finest scale, where most of the noise is.
+    """
+    if scoring == "plain":
+        return {"draws": 1, "depth": depth}
+    level = schedule.nearest(2 * sigma)
+    matched = {"draws": 1, "depth": level, "shots": 1, "carried": schedule.sigma(level) / 2}
+    return matched | ({"score": "coarse"} if scoring == "coarse" else {})
 
 
 def resolve(preset: str, given: Mapping[str, Any]) -> Settings:

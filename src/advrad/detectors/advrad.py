@@ -9,6 +9,7 @@ AdvRAD (2024, https://arxiv.org/abs/2408.04839), Algorithms 1-3 and Section 4.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
@@ -25,7 +26,7 @@ from ._checks import plain
 from ._depth import choose_depth
 from ._learning import learn
 from ._moments import measured
-from ._settings import TRAINED, Settings, depths_of, resolve
+from ._settings import TRAINED, Settings, depths_of, resolve, under_noise
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 
@@ -129,22 +130,16 @@ class AdvRAD(Detector):
         self.typical, self.spread, self.papers = found
         return self
 
+    def largest_sigma(self, scoring: str = "plain") -> float:
+        schedule = self.denoiser.schedule
+        return math.inf if scoring == "plain" else schedule.sigma(schedule.steps) / 2
+
     def under_noise(
         self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
     ) -> "AdvRAD":
         """The same denoiser, measured under the noise; one pass and one draw of its own a score.
-
-        `plain` scores a noisy image as any other, at its last depth. `matched` takes it for what
-        it is, at the level whose noise is nearest to sigma, and puts nothing in. `coarse` is
-        `matched` without the finest scale, where most of the noise is.
-        """
-        settings: dict[str, Any] = {"draws": 1, "depth": self.depths[-1]}
-        if scoring != "plain":
-            schedule = self.denoiser.schedule
-            level = schedule.nearest(2 * sigma)
-            settings |= {"carried": schedule.sigma(level) / 2, "depth": level, "shots": 1}
-        if scoring == "coarse":
-            settings["score"] = "coarse"
+        What `plain`, `matched` and `coarse` mean, `under_noise` of the settings says."""
+        settings = under_noise(self.denoiser.schedule, sigma, scoring, self.depths[-1])
         return self.variant(**settings).measure(images, run, sigma)
 
     def variant(self, **settings: Any) -> "AdvRAD":

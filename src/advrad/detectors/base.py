@@ -8,6 +8,7 @@ need no more memory than a few.
 
 import abc
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,10 @@ class Detector(nn.Module, abc.ABC):
     def examine(self, x: Tensor, noise: Noise) -> tuple[Anomaly, dict[str, Tensor]]:
         """The anomaly, and other scores (B,) that are to be reported beside it, by name."""
         return self(x, noise), {}
+
+    def largest_sigma(self, scoring: str = "plain") -> float:
+        """The most noise under which `under_noise` can measure it, in the [0, 1] scale."""
+        return math.inf
 
     def under_noise(
         self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"

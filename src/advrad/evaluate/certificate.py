@@ -1,5 +1,6 @@
 """What is asked of a certificate, and what so many draws can give."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -37,8 +38,10 @@ class Certificate:
 
     def __post_init__(self) -> None:
         for name, values in (("sigma", self.sigmas), ("radius", self.radii)):
-            if not values or len(set(values)) < len(values):
-                raise UsageError(f"{name} {list(values)}: expected one or more, each once")
+            if not values or len({f"{value:g}" for value in values}) < len(values):
+                raise UsageError(
+                    f"{name} {list(values)}: expected one or more, each once (to six digits)"
+                )
         for radius in self.radii:
             if not 0 <= radius < float("inf"):
                 raise UsageError(f"radius {radius:g}: expected a finite l2 norm from 0 on")
@@ -47,6 +50,15 @@ class Certificate:
         if self.block < 0:
             raise UsageError(f"block {self.block}: expected a side in pixels, or 0 for no regions")
         self.ways(())
+
+    def places(self, size: int) -> int:
+        """Blocks of an image of this side; 0 where no regions are asked for."""
+        return math.ceil(size / self.block) ** 2 if self.block else 0
+
+    def regions_need(self, radius: float, sigma: float, count: int, size: int) -> int | None:
+        """The fewest draws with which any block of any of `count` images can be certain."""
+        each = self.alpha / count / 2 / self.places(size)
+        return samples_needed(radius / sigma, each)
 
     def ways(self, scorings: Iterable[str]) -> list[Way]:
         """Every sigma under every scoring."""

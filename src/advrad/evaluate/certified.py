@@ -44,6 +44,13 @@ def prepared(model: Model, dataset: Dataset, wanted: Certificate = ASKED) -> Pre
     """Raises UsageError where no pair of sigma and radius can be had or a scoring is unknown, and
     what `evaluate` raises."""
     ways = wanted.ways(scorings_of(model.detector, wanted.scorings))
+    for way in ways:
+        most = model.detector.largest_sigma(way.scoring)
+        if way.sigma > most:
+            raise UsageError(
+                f"sigma {way.sigma:g}: expected at most {most:.4g} for the scoring {way.scoring}, "
+                "the noise of the last level of the detector's schedule"
+            )
     images = test_images(model, dataset, wanted.evaluation)
     refuse_impossible(wanted, len(images))
     return Prepared(images, ways, len(model.seen.get("calibrate", ())), wanted)

@@ -1,5 +1,6 @@
 """The figures of a certificate, from its rows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +46,23 @@ def figures(rows: Sequence[Row], smoothed: Smoothed, wanted: Certificate) -> Fig
         "threshold": smoothed.calibration.threshold,
         "lost": sum(row["lost"] for row in rows),
         "seconds_per_image": sum(seconds) / len(seconds),
-        **_regions(rows, wanted),
+        **_regions(rows, wanted, way, smoothed.detector.input_size),
     }
+
+
+def chief(result: Figures) -> tuple[float, Figures] | None:
+    """The radius and the best figure that stand for a result: the largest radius whose certified
+    AUROC is at least one half, or else the highest figure; None where there is none."""
+    found = [(float(radius), area) for radius, area in result["best"].items() if area]
+    good = [pair for pair in found if pair[1]["value"] >= 0.5]
+    if good:
+        return max(good, key=lambda pair: pair[0])
+    return max(found, key=lambda pair: (float(pair[1]["value"]), pair[0]), default=None)
+
+
+def floored(value: float, places: int = 3) -> str:
+    """A lower bound as decimals that are not above it."""
+    return f"{math.floor(value * 10**places + 1e-9) / 10**places:.{places}f}"
 
 
 def best(
@@ -164,9 +180,10 @@ def _decided(rows: Sequence[Row], radius: float) -> Figures:
     }
 
 
-def _regions(rows: Sequence[Row], wanted: Certificate) -> Figures:
+def _regions(rows: Sequence[Row], wanted: Certificate, way: Way, size: int) -> Figures:
     """By radius: the share of the drawn defects' blocks that certainly reach the threshold, the
-    share of all others that certainly stay below, and how many of those reach it all the same."""
+    share of all others that certainly stay below, and how many of those reach it all the same.
+    None where the draws are too few for any block, and `regions_needed` says how many it takes."""
     if not wanted.block:
         return {}
 
@@ -174,12 +191,17 @@ def _regions(rows: Sequence[Row], wanted: Certificate) -> Figures:
         total = sum(cell[whole] for cell in cells)
         return sum(cell[part] for cell in cells) / total if total else None
 
-    found = {}
-    for radius in (f"{r:g}" for r in wanted.radii):
-        cells = [row["regions"][radius] for row in rows]
-        found[radius] = {
+    found: dict[str, Figures | None] = {}
+    needed = {}
+    for radius in wanted.radii:
+        least = wanted.regions_need(radius, way.sigma, len(rows), size)
+        if least is None or least > way.samples:
+            found[f"{radius:g}"], needed[f"{radius:g}"] = None, least
+            continue
+        cells = [row["regions"][f"{radius:g}"] for row in rows]
+        found[f"{radius:g}"] = {
             "defect_above": share(cells, "above", "defect"),
             "good_below": share(cells, "below", "good"),
             "good_above": sum(cell["above_elsewhere"] for cell in cells),
         }
-    return {"block": wanted.block, "regions": found}
+    return {"block": wanted.block, "regions": found, "regions_needed": needed}

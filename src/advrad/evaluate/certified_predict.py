@@ -58,6 +58,8 @@ class Certifier:
         """
         if not 0 < alpha < 1:
             raise UsageError(f"alpha {alpha:g}: expected a number between 0 and 1")
+        if radius is not None and not 0 <= radius < float("inf"):
+            raise UsageError(f"radius {radius:g}: expected a finite l2 norm from 0 on")
         smoothed = choose(model, folder, sigma, scoring)
         way = replace(smoothed.way, seed=model.secret if seed is None else seed)
         if radius is not None:
@@ -77,11 +79,24 @@ class Certifier:
         """`certified_verdict` (NG, OK, ABSTAIN), `certified_radius` and `certified_draws`; None of
         an image that could not be read."""
         if row.error is not None or row.sha256 is None:
-            return dict.fromkeys(("certified_verdict", "certified_radius", "certified_draws"))
+            found = dict.fromkeys(("certified_verdict", "certified_radius", "certified_draws"))
+            return found | self._terms()
+        return self._found(row, row.sha256) | self._terms()
+
+    def _terms(self) -> dict[str, Any]:
+        """What each row's certificate rests on."""
+        return {
+            "sigma": self.smoothed.way.sigma,
+            "scoring": self.smoothed.way.scoring,
+            "alpha": self.alpha,
+            "smoothed_threshold": self.smoothed.calibration.threshold,
+        }
+
+    def _found(self, row: Row, digest: str) -> dict[str, Any]:
         x = self.model.preprocess(Path(row.path)).to(self.device)
         if self.radius is not None:
-            return self._decided(x, row.sha256)
-        found = self.smoothed.draws(x, row.sha256, BATCH)
+            return self._decided(x, digest)
+        found = self.smoothed.draws(x, digest, BATCH)
         told = verdict(found, self.smoothed.calibration.threshold, self.smoothed.way, self.alpha)
         return {
             "certified_verdict": told["verdict"],
@@ -92,14 +107,7 @@ class Certifier:
     def settings(self) -> dict[str, Any]:
         """What the certificates rest on."""
         way = self.smoothed.way
-        return {
-            "sigma": way.sigma,
-            "scoring": way.scoring,
-            "samples": way.samples,
-            "alpha": self.alpha,
-            "radius": self.radius,
-            "smoothed_threshold": self.smoothed.calibration.threshold,
-        }
+        return self._terms() | {"samples": way.samples, "radius": self.radius}
 
     def _decided(self, x: Tensor, name: str) -> dict[str, Any]:
         """At the asked radius, with as few draws as settle it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import Dataset
 from ..model import Model
 from .certificate import needs
+from .certified_figures import chief, floored
 from .certified_summary import finding
 from .curves import COLOURS
 from .figures import DEFECT, GOOD, drawn
@@ -133,10 +134,10 @@ def _of(row: Result) -> tuple[float, str]:
 
 def _chief(result: Result) -> Result:
     """The row that is shown image by image: the best one of the largest radius that has one."""
-    found = [area for _, area in sorted(result["best"].items(), key=_radius) if area]
-    if not found:
+    found = chief(result)
+    if found is None:
         return dict(result["rows"][0])
-    return next(row for row in result["rows"] if _of(row) == _of(found[-1]))
+    return next(row for row in result["rows"] if _of(row) == _of(found[1]))
 
 
 def _radius(pair: tuple[str, Any]) -> float:
@@ -148,60 +149,99 @@ def _facts(result: Result) -> list[Fact]:
     facts = [Fact("image AUROC without noise", result["clean_auroc"])]
     for radius, area in sorted(result["best"].items(), key=_radius):
         if area:
-            note = f"best of all, sigma {area['sigma']:g}, {area['scoring']}"
-            facts.append(Fact(f"certified at radius {radius}", area["value"], note))
-    facts.append(Fact("probability of any error", f"{asked['alpha']:g}", "all images together"))
+            note = f"sigma {area['sigma']:g}, {area['scoring']}"
+            ways = len(result["rows"])
+            note += (
+                f"; each of {ways} has 1/{ways} of alpha, to be chosen from" if ways > 1 else ""
+            )
+            facts.append(Fact(f"certified at radius {radius}", floored(area["value"]), note))
+    note = "of each statement, all images together"
+    facts.append(Fact("probability of error", f"{asked['alpha']:g}", note))
     images = result["images"]
     facts.append(Fact("images", f"{images['good']} good, {images['defect']} defective"))
     return facts
 
 
 def _add_figures(report: Report, result: Result) -> None:
-    radii = list(result["rows"][0]["certified_auroc"])
-    header = ["sigma", "scoring", "samples", "smoothed", *(f"radius {r}" for r in radii)]
-    header += ["abstains", "0.5 up to", "s an image"]
-    table: list[list[Cell]] = []
-    for row in result["rows"]:
-        certified: list[Cell] = [
-            needs(row["needed"][r]) if r in row["needed"] else row["certified_auroc"][r]
-            for r in radii
-        ]
-        table.append(
-            [
-                f"{row['sigma']:g}",
-                row["scoring"],
-                f"{row['samples']:,}",
-                row["smoothed_auroc"],
-                *certified,
-                percent(row["abstained"]),
-                None if row["half"] is None else round(row["half"], 3),
-                round(row["seconds_per_image"], 2),
-            ]
-        )
-    report.table(f"Smoothed and certified image AUROC. {CAPTION}", header, table)
     report.table(
-        "Images whose right verdict no change up to the radius can turn.",
-        ["sigma", "scoring", "radius", "defects surely NG", "good ones surely OK"],
+        "The smoothed detector with nobody attacking, and how far its AUROC is certain.",
+        [
+            "sigma",
+            "scoring",
+            "samples",
+            "AUROC",
+            "low",
+            "high",
+            "abstains",
+            "0.5 up to",
+            "s an image",
+        ],
         [
             [
-                f"{row['sigma']:g}",
-                row["scoring"],
-                r,
-                *(
-                    "n/a" if found[kind] is None else percent(found[kind])
-                    for kind in ("defect", "good")
-                ),
+                *_name(row),
+                f"{row['samples']:,}",
+                row["smoothed_auroc"],
+                *(row["smoothed_auroc_ci"] or [None, None]),
+                percent(row["abstained"]),
+                None if row["half"] is None else floored(row["half"], 4),
+                round(row["seconds_per_image"], 2),
             ]
             for row in result["rows"]
-            for r, found in row["certified"].items()
-            if found
         ],
     )
+    report.table(
+        f"Certified image AUROC. {CAPTION} Low and high: its 95 % bootstrap interval over images.",
+        [
+            "sigma",
+            "scoring",
+            "radius",
+            "AUROC",
+            "low",
+            "high",
+            "defects surely NG",
+            "good surely OK",
+        ],
+        [_certified(row, r) for row in result["rows"] for r in row["certified_auroc"]],
+    )
+    if "regions" in result["rows"][0]:
+        report.table(
+            f"Blocks of {result['rows'][0]['block']} px of which it is certain on which side of "
+            "the threshold their largest value stays; all blocks of an image hold together.",
+            ["sigma", "scoring", "radius", "defective, above", "good, below", "good, above"],
+            [_blocks(row, r) for row in result["rows"] for r in row["regions"]],
+        )
     if result["why"]:
         report.text(f"n/a: {result['why']}.")
     lost = sum(row["lost"] for row in result["rows"])
     if lost:
         report.text(f"{lost:,} draws were no finite number; each widens its image's bounds.")
+
+
+def _name(row: Result) -> list[Cell]:
+    return [f"{row['sigma']:g}", row["scoring"]]
+
+
+def _certified(row: Result, radius: str) -> list[Cell]:
+    if radius in row["needed"]:
+        return [*_name(row), radius, needs(row["needed"][radius]), *[None] * 4]
+    area, decided = row["certified_auroc"][radius], row["certified"][radius]
+    shares = (decided["defect"], decided["good"])
+    return [
+        *_name(row),
+        radius,
+        None if area is None else floored(area),
+        *(row["certified_auroc_ci"][radius] or [None, None]),
+        *("n/a" if share is None else percent(share) for share in shares),
+    ]
+
+
+def _blocks(row: Result, radius: str) -> list[Cell]:
+    found = row["regions"][radius]
+    if found is None:
+        return [*_name(row), radius, needs(row["regions_needed"][radius]), None, None]
+    shares = (found["defect_above"], found["good_below"])
+    told = (None if share is None else percent(share) for share in shares)
+    return [*_name(row), radius, *told, found["good_above"]]
 
 
 def _add_images(report: Report, rows: Sequence[Result], shown: Result) -> None:

@@ -19,7 +19,7 @@ import torch
 from ..calibrate import NG, OK
 from ..certify import ABSTAIN, Counts, Ordered, side
 from ..data import Dataset, Images
-from ..errors import ResourceError
+from ..errors import ModelError, ResourceError
 from ..files import write_bytes
 from ..model import Model
 from . import smoothed as under_noise
@@ -95,23 +95,42 @@ class Work:
 
     def _kept(self, way: Way) -> Smoothed | None:
         """What an earlier run has measured for this very model, with these draws."""
-        if self.folder is None:
-            return None
-        kept = under_noise.load(self.model, self.folder, way.sigma, way.scoring)
+        kept = self._there(way)
         if kept is None or kept.way != way:
             return None
         kept.detector.to(self.wanted.evaluation.device)
         self._tell(self._calibrating * way.samples)
         return kept
 
-    def _keep(self, smoothed: Smoothed) -> None:
+    def _there(self, way: Way) -> Smoothed | None:
+        """What lies in the model's folder for this sigma and scoring; what is damaged is told,
+        and measured again."""
         if self.folder is None:
+            return None
+        try:
+            return under_noise.load(self.model, self.folder, way.sigma, way.scoring)
+        except ModelError as error:
+            logging.getLogger("advrad").warning(f"measured again: {error}")
+            return None
+
+    def _keep(self, smoothed: Smoothed) -> None:
+        """In the model's folder, unless what lies there was made with more draws."""
+        if self.folder is None:
+            return
+        tell, way, there = logging.getLogger("advrad"), smoothed.way, self._there(smoothed.way)
+        place = self.folder / under_noise.FOLDER / way.name
+        if there is not None and there.way.samples >= way.samples:
+            tell.warning(
+                f"{place} stays as it is, with {there.way.samples:,} samples and seed "
+                f"{there.way.seed}: `advrad predict --certify` does not use the {way.samples:,} "
+                "of this run; remove that folder if it should"
+            )
             return
         try:
             under_noise.save(smoothed, self.model, self.folder)
         except (OSError, ResourceError) as error:
-            logging.getLogger("advrad").warning(
-                f"what was measured under noise is not kept in {self.folder} ({error}): "
+            tell.warning(
+                f"what was measured under noise is not kept in {place} ({error}): "
                 "`advrad predict --certify` will not find it"
             )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from .certificate import needs
 from .certified import Prepared
+from .certified_figures import chief, floored
 
 Result = dict[str, Any]
 
@@ -19,19 +20,19 @@ def announced(ready: Prepared) -> str:
 
 
 def finding(result: Result) -> str:
-    """One sentence: the best certified AUROC of the largest radius that has one."""
-    asked = result["settings"]["certificate"]
-    sure = f"with probability {100 * (1 - asked['alpha']):g} %"
-    found = [(float(r), area) for r, area in result["best"].items() if area]
-    if not found:
+    """One sentence: the certified AUROC that stands for the result."""
+    asked, found = result["settings"]["certificate"], chief(result)
+    if found is None:
         return f"No AUROC can be certified: {result['why'] or 'too few draws'}."
-    radius, area = max(found, key=lambda pair: pair[0])
+    radius, area = found
     smoothed = next(row for row in result["rows"] if _same(row, area))["smoothed_auroc"]
+    ways = len(result["rows"])
+    chosen = f", the best of {ways}" if ways > 1 else ""
     return (
         f"No change of l2 norm up to {radius:g} brings the smoothed detector's image AUROC below "
-        f"{area['value']:.3f} ({sure}; sigma {area['sigma']:g}, {area['scoring']}). With nobody "
-        f"attacking it has {smoothed:.3f}, the detector without smoothing "
-        f"{result['clean_auroc']:.3f}."
+        f"{floored(area['value'])} (probability of error {asked['alpha']:g}; sigma "
+        f"{area['sigma']:g}, {area['scoring']}{chosen}). With nobody attacking it has "
+        f"{smoothed:.3f}, the detector without smoothing {result['clean_auroc']:.3f}."
     )
 
 
@@ -94,17 +95,17 @@ def _lines(row: Result) -> list[str]:
             lines.append(f"{name}n/a    {needs(row['needed'][radius])}")
             continue
         decided = row["certified"][radius]
-        told = (
-            "n/a    " if area is None else f"{area:.4f}{within(row['certified_auroc_ci'][radius])}"
-        )
+        interval = within(row["certified_auroc_ci"][radius])
+        told = "n/a    " if area is None else f"{floored(area, 4)}{interval}"
         lines.append(f"{name}{told}  {_shares(decided)}")
     lines.append(f"  abstains                  {row['abstained']:.1%}")
     if row["half"] is not None:
-        lines.append(f"  at least 0.5 up to radius {row['half']:.3g}")
+        lines.append(f"  at least 0.5 up to radius {floored(row['half'], 4)}")
     if row["lost"]:
         lines.append(f"  {row['lost']:,} draws were no finite number and widen the bounds")
     for radius, found in row.get("regions", {}).items():
-        lines.append(f"  regions at radius {radius:<7} {_regions(found)}")
+        told = _regions(found) if found else f"n/a    {needs(row['regions_needed'][radius])}"
+        lines.append(f"  regions at radius {radius:<7} {told}")
     return lines
 
 

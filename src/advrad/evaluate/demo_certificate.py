@@ -15,6 +15,7 @@ from ..detectors import Progress
 from ..model import Model
 from .certificate import Certificate, needs
 from .certified import certify
+from .certified_figures import chief, floored
 from .certified_regions import FOLDER as REGIONS
 from .certified_report import MEANING, curve_figure, radii_figure
 from .clean import Evaluation
@@ -72,15 +73,14 @@ def block_of(side: int) -> int:
 
 def sentence(result: Result) -> str:
     """What is certain, in one sentence."""
-    known = [(radius, area) for radius, area in result["best"].items() if area]
-    if not known:
+    found = chief(result)
+    if found is None:
         return f"No AUROC can be certified: {result['why'] or 'too few draws'}."
-    radius, area = max(known, key=lambda pair: float(pair[0]))
-    sure = 100 * (1 - result["settings"]["certificate"]["alpha"])
+    radius, area = found
     return (
-        f"Whatever the attack, no change of l2 norm up to {radius} of the same images brings that "
-        f"of the smoothed AdvRAD below {area['value']:.2f} (certified with probability "
-        f"{sure:g} %)."
+        f"Whatever the attack, no change of l2 norm up to {radius:g} of the same images brings "
+        f"that of the smoothed AdvRAD below {floored(area['value'], 2)} (certified, with "
+        f"probability of error {result['settings']['certificate']['alpha']:g})."
     )
 
 
@@ -125,11 +125,11 @@ def _facts(result: Result) -> list[Fact]:
     return [
         Fact("smoothed image AUROC", row["smoothed_auroc"], "nobody attacks"),
         *(
-            Fact(f"certified at radius {radius}", area["value"], "")
+            Fact(f"certified at radius {radius}", floored(area["value"]), "")
             for radius, area in result["best"].items()
             if area
         ),
-        Fact("probability of any error", f"{asked['alpha']:g}", "all images together"),
+        Fact("probability of error", f"{asked['alpha']:g}", "of each statement"),
         Fact("noise", f"sigma {row['sigma']:g}", f"{row['samples']} draws an image"),
         Fact("time", seconds_in_words(result["seconds"]), "calibration under noise included"),
     ]
@@ -138,18 +138,18 @@ def _facts(result: Result) -> list[Fact]:
 def _line(row: Result, radius: str) -> list[Cell]:
     if radius in row["needed"]:
         return [radius, needs(row["needed"][radius]), *[None] * 5]
-    decided, regions = row["certified"][radius], row["regions"][radius]
+    decided, regions = row["certified"][radius], row["regions"][radius] or {}
     shares = (
         decided["defect"],
         decided["good"],
-        regions["defect_above"],
-        regions["good_below"],
+        regions.get("defect_above"),
+        regions.get("good_below"),
     )
     return [
         radius,
         row["certified_auroc"][radius],
         *(None if share is None else percent(share) for share in shares),
-        regions["good_above"],
+        regions.get("good_above"),
     ]
 
 

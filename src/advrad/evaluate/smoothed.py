@@ -9,7 +9,6 @@ from it, and of which model, so that one trained anew is not taken for it.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -105,7 +104,7 @@ def measured(
 ) -> Detector:
     """The model's detector under noise, measured on the good images that trained it.
 
-    Raises DataError where none of them is among the data set's.
+    Raises DataError unless all of them are among the data set's.
     """
     images = known(model, dataset, "train")
     run = Run(seed=way.seed, device=device, report=report)
@@ -116,18 +115,18 @@ def measured(
 
 
 def known(model: Model, dataset: Dataset, part: str) -> Images:
-    """The images of the data set's training split that the model has seen as `part`.
+    """The images of the data set's training split that the model has seen as `part`, each once.
 
-    Raises DataError where there are none.
+    Raises DataError unless they are all there: figures must not depend on which ones are.
     """
     images = Images([i for i in dataset.train if not i.defect], model.preprocess, skip_bad=True)
     digests = set(model.seen.get(part, ()))
     places = {digest: i for i, digest in enumerate(images.ids) if digest in digests}
-    if not places:
+    if not places or len(places) < len(digests):
         raise DataError(
-            f"{dataset.name}: none of its {len(images)} good training images is one of the "
-            f"{len(digests)} that the model used to {part}, which are needed to measure it under "
-            "noise. Give the data set that it was trained on, with its split seed"
+            f"{dataset.name} has {len(places)} of the {len(digests)} good images that the model "
+            f"used to {part}, and all of them are needed to measure it under noise. Give the data "
+            "set that it was trained on, with its split seed"
         )
     return images.subset(sorted(places.values()))
 
@@ -176,7 +175,13 @@ def load(model: Model, folder: Path, sigma: float, scoring: str) -> Smoothed | N
     place = folder / FOLDER / Way(sigma, 1, scoring).name
     if not place.is_dir():
         return None
-    files = store.read(place)
+    try:
+        files = store.read(place)
+    except ModelError as error:
+        raise ModelError(
+            f"{place} is damaged, or was not written to its end: run `advrad certify` with "
+            f"--sigma {sigma:g} --scoring {scoring} again ({error})"
+        ) from error
     told = store.read_json(files, "smoothing.json")
     if told.get("of") != origin(model):
         return None
@@ -202,7 +207,7 @@ def choose(model: Model, folder: Path, sigma: float | None, scoring: str | None)
     """
     kept = [
         (way["sigma"], way["scoring"])
-        for place in sorted((folder / FOLDER).glob("*/smoothing.json"))
+        for place in sorted((folder / FOLDER).glob("*"))
         if (way := _way_of(place))
     ]
     fitting = [
@@ -213,6 +218,7 @@ def choose(model: Model, folder: Path, sigma: float | None, scoring: str | None)
     ]
     if len(fitting) == 1:
         return fitting[0]
+    scorings_of(model.detector, [scoring] if scoring else [])
     asked = "" if sigma is None else f" with sigma {sigma:g}"
     asked += "" if scoring is None else f", {scoring}"
     if not fitting:
@@ -227,11 +233,11 @@ def choose(model: Model, folder: Path, sigma: float | None, scoring: str | None)
 
 
 def _way_of(place: Path) -> dict[str, Any] | None:
-    """What a file says that it is of; None where it says nothing."""
+    """What a folder's name says that it is of, `0.12-matched`; None where it says nothing."""
+    sigma, _, scoring = place.name.partition("-")
     try:
-        way = json.loads(place.read_text())["way"]
-        return way if {"sigma", "scoring"} <= way.keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"sigma": float(sigma), "scoring": scoring} if scoring else None
+    except ValueError:
         return None
 
 
