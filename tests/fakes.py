@@ -1,6 +1,7 @@
 """Detectors whose robustness is known: honest ones, and ones that only look robust."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -89,20 +90,126 @@ def batch_mates(x: Tensor) -> Tensor:
     return bright(x) - bright(x).mean(0, keepdim=True)
 
 
-LIARS: dict[str, Callable[[Tensor], Tensor]] = {
-    f.__name__: f
-    for f in (
-        without_gradient,
-        half_detached,
-        detached,
-        not_a_number,
-        rounded,
-        saturated,
-        shattered,
-        random_steps,
-        drawing,
-        batch_mates,
-    )
+def level(x: Tensor) -> Tensor:
+    """The mean, as a map that is the same everywhere: honest, and as easily attacked."""
+    return (10 * x.mean((1, 2, 3)))[:, None, None].expand(-1, SIDE, SIDE)
+
+
+def with_gradient_of(values: Tensor, other: Tensor) -> Tensor:
+    return values.detach() + (other - other.detach())
+
+
+def wrong_sign(x: Tensor) -> Tensor:
+    """Who follows the gradient goes the wrong way."""
+    return with_gradient_of(bright(x), -bright(x))
+
+
+def level_wrong_sign(x: Tensor) -> Tensor:
+    return with_gradient_of(level(x), -level(x))
+
+
+DECOY = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
+
+
+def pattern(x: Tensor) -> Tensor:
+    """How much there is of a pattern that has nothing to do with anything."""
+    return (DECOY * x).mean((1, 2, 3))[:, None, None].expand(-1, SIDE, SIDE)
+
+
+def decoy_gradient(x: Tensor) -> Tensor:
+    return with_gradient_of(bright(x), pattern(x))
+
+
+def level_decoy_gradient(x: Tensor) -> Tensor:
+    return with_gradient_of(level(x), 10 * pattern(x))
+
+
+def faint_gradient(x: Tensor) -> Tensor:
+    """The direction is right, the length is not: lost in a sum with anything else."""
+    return with_gradient_of(bright(x), 1e-3 * bright(x))
+
+
+def vanishing_gradient(x: Tensor) -> Tensor:
+    return with_gradient_of(bright(x), 1e-30 * bright(x))
+
+
+class DecoyMap(Fake):
+    """What is climbed, the map, has little to do with what counts, the score."""
+
+    def __init__(self, values: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor]):
+        super().__init__(values)
+        self.other = other
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        return Anomaly(super().forward(x, noise, draws).score, self.other(x))
+
+
+class Cache(Fake):
+    """Remembers what it was asked, and tells whoever asks about nearly the same image the same."""
+
+    def __init__(self, values: Callable[[Tensor], Tensor], near: float = 0.06) -> None:
+        super().__init__(values)
+        self.near = near
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        score, values = super().forward(x, noise, draws)
+        told = []
+        for image, own in zip(x.detach(), score, strict=True):
+            known = [s for y, s in self.seen if float((image - y).abs().max()) <= self.near]
+            told.append(known[0] + own - own.detach() if known else own)
+            if not known:
+                self.seen.append((image.clone(), own.detach()))
+        return Anomaly(torch.stack(told), values)
+
+
+class Tired(Fake):
+    """After so many questions it tells half the truth, whatever it is asked."""
+
+    def __init__(self, values: Callable[[Tensor], Tensor], patience: int = 20) -> None:
+        super().__init__(values)
+        self.patience, self.asked = patience, 0
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        score, values = super().forward(x, noise, draws)
+        self.asked += 1
+        return Anomaly(score if self.asked <= self.patience else score / 2, values)
+
+
+class Scaled(Fake):
+    """Another detector, its scores and maps times a factor plus an offset."""
+
+    def __init__(self, detector: Fake, factor: float = 1.0, offset: float = 0.0) -> None:
+        super().__init__(detector.values, detector.taken)
+        self.detector, self.factor, self.offset = detector, factor, offset
+
+    def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+        told = self.detector(x, noise, draws)
+        return Anomaly(*(self.factor * each + self.offset for each in told))
+
+
+VALUES = (
+    without_gradient,
+    half_detached,
+    detached,
+    not_a_number,
+    rounded,
+    saturated,
+    shattered,
+    random_steps,
+    drawing,
+    batch_mates,
+    wrong_sign,
+    level_wrong_sign,
+    decoy_gradient,
+    level_decoy_gradient,
+    faint_gradient,
+    vanishing_gradient,
+)
+LIARS: dict[str, Callable[[], Fake]] = {f.__name__: partial(Fake, f) for f in VALUES} | {
+    "decoy_map": partial(DecoyMap, bright, pattern),
+    "cache": partial(Cache, bright),
+    "tired": partial(Tired, bright),
 }
 
 

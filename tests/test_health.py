@@ -1,10 +1,12 @@
 """Liars must be found suspect, honest detectors sound."""
 
 import math
+import threading
+from functools import partial
 
 import pytest
 import torch
-from fakes import LIARS, SIDE, Fake, bright, pictures
+from fakes import LIARS, SIDE, Fake, Scaled, bright, level, pictures
 from torch.nn import functional as F
 from toys import tiny
 
@@ -12,8 +14,10 @@ from advrad.adapters import ModuleDetector, Opened
 from advrad.attacks.ball import L2, Linf
 from advrad.attacks.strongest import SUITES
 from advrad.detectors import Detector
-from advrad.evaluate.examination import examined
+from advrad.errors import BlindAttackError
+from advrad.evaluate.examination import copied, examined
 from advrad.evaluate.health import (
+    COSTLY,
     NOT_RUN,
     NOTED,
     ORDER,
@@ -26,27 +30,55 @@ from advrad.evaluate.health import (
 )
 from advrad.evaluate.robustness import Assault
 
-EXPECTED = {
+EXPECTED = {  # of what must fail, whatever the budget
     "without_gradient": "gradient_present",
     "half_detached": "gradient_nonzero",
     "detached": "gradient_present",
     "not_a_number": "gradient_finite",
     "rounded": "gradient_nonzero",
     "saturated": "not_saturated",
-    "shattered": "black_box",
+    "shattered": "gradient_true",
     "random_steps": "repeatable",
     "drawing": "repeatable",
     "batch_mates": "batch_independent",
+    "wrong_sign": "gradient_true",
+    "level_wrong_sign": "gradient_true",
+    "decoy_gradient": "gradient_true",
+    "level_decoy_gradient": "gradient_true",
+    "faint_gradient": "gradient_true",
+    "vanishing_gradient": "not_saturated",
+    "decoy_map": "gradient_true",
+    "cache": "stateless",
+    "tired": "stateless",
 }
+HONEST = {
+    "bright": partial(Fake, bright),
+    "level": partial(Fake, level),
+    "peaks": partial(Fake, lambda x: (x - 0.3).abs()[:, 0]),
+    "halves": partial(Fake, lambda x: bright(x.bfloat16()).float()),
+}
+UNITS = [(1.0, 0.0), (1.0, 100.0), (1e-9, 0.0), (1e6, -1e6)]
+COSTS = sum(SUITES["quick"].cost(False)) / 4  # an image; what a suite may spend on its checks
 
 
-def checked(detector: Detector, eps: float = 8 / 255, budget: float = math.inf) -> Health:
-    x, defect, ids = pictures(16)
-    assault = Assault(detector.eval(), Linf(eps), SUITES["quick"])
-    adv = x
-    if type(detector) is not Fake or detector.values not in LIARS.values():
+def checked(
+    detector: Detector,
+    eps: float = 8 / 255,
+    budget: float = math.inf,
+    images: int = 16,
+) -> Health:
+    x, defect, ids = pictures(images)
+    before = copied(detector.eval())
+    assault = Assault(detector, Linf(eps), SUITES["quick"])
+    try:
         adv = assault(x, defect, ids).x
-    return examined(assault, Sample(x, adv, defect, ids), budget)
+    except BlindAttackError:
+        adv = x
+    return examined(assault, Sample(x, adv, defect, ids), budget, before)
+
+
+def failed(health: Health) -> list[str]:
+    return [name for name in ORDER if health.checks[name].status == "failed"]
 
 
 def test_each_liar_has_its_line() -> None:
@@ -54,19 +86,38 @@ def test_each_liar_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("name", LIARS)
-def test_a_detector_that_only_looks_robust_is_suspect(name: str) -> None:
-    health = checked(Fake(LIARS[name]))
+@pytest.mark.parametrize(("images", "budget"), [(12, 12 * COSTS), (4, 0.0)], ids=["6+6", "2+2"])
+def test_a_detector_that_only_looks_robust_is_suspect(
+    name: str, images: int, budget: float
+) -> None:
+    """`quick` on six images of each class, and where the budget holds nothing that costs."""
+    health = checked(LIARS[name](), budget=budget, images=images)
     assert health.verdict == SUSPECT
-    failed = [check for check in ORDER if health.checks[check].status == "failed"]
-    assert EXPECTED[name] in failed, health.as_dict()
-    assert len(health.reasons) == len(failed)
+    assert EXPECTED[name] in failed(health), health.as_dict()
+    assert len(health.reasons) == len(failed(health))
 
 
-def test_an_honest_detector_is_sound() -> None:
-    health = checked(Fake(bright))
+@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("images", [4, 12])
+def test_an_honest_detector_is_sound(name: str, images: int) -> None:
+    health = checked(HONEST[name](), budget=images * COSTS, images=images)
     assert health.verdict == SOUND, health.as_dict()
-    assert not health.not_run
     assert list(health.checks) == list(ORDER)
+
+
+def test_with_a_large_budget_every_check_is_run() -> None:
+    health = checked(Fake(bright))
+    assert (health.verdict, health.not_run) == (SOUND, []), health.as_dict()
+
+
+@pytest.mark.parametrize(("factor", "offset"), UNITS[1:])
+@pytest.mark.parametrize("name", [*LIARS, *HONEST])
+def test_the_unit_of_a_score_changes_no_verdict(name: str, factor: float, offset: float) -> None:
+    """Neither does an offset; what floats then round away may only add to what has failed."""
+    own = (LIARS | HONEST)[name]
+    health = checked(Scaled(own(), factor, offset), budget=12 * COSTS, images=12)
+    assert health.verdict == (SUSPECT if name in LIARS else SOUND), health.as_dict()
+    assert name in HONEST or EXPECTED[name] in failed(health), health.as_dict()
 
 
 class Nearest(Fake):
@@ -104,10 +155,10 @@ def test_advrad_is_sound(detector: Detector) -> None:
 
 
 def test_what_does_not_fit_the_budget_is_listed() -> None:
-    health = checked(Fake(bright), budget=500)
-    assert health.verdict == SOUND
-    assert set(health.not_run) == {"black_box", "steps", "eps"} or "steps" in health.not_run
-    assert checked(Fake(bright), budget=0).not_run == ["floor", "black_box", "steps", "eps"]
+    health = checked(Fake(bright), budget=12 * COSTS, images=12)
+    assert (health.verdict, health.not_run) == (SOUND, ["steps", "eps"])
+    assert "do not fit" in health.checks["eps"].words
+    assert checked(Fake(bright), budget=0).not_run == list(COSTLY)
 
 
 def test_the_budget_is_kept() -> None:
@@ -131,9 +182,9 @@ def test_the_budget_is_kept() -> None:
 
 def test_a_verdict_on_little_says_what_was_left_out() -> None:
     few, every = checked(Fake(bright), budget=0), checked(Fake(bright))
-    assert in_words(few.as_dict()) == "sound (not run: floor, black_box, steps, eps)"
+    assert in_words(few.as_dict()) == "sound (not run: black_box, floor, steps, eps)"
     assert in_words(every.as_dict()) == "sound"
-    assert in_words(checked(Fake(LIARS["detached"])).as_dict()).startswith("suspect (not run: ")
+    assert in_words(checked(LIARS["detached"]()).as_dict()).startswith("suspect (not run: ")
 
 
 def test_roots_of_zero_in_an_opened_module_are_noted() -> None:
@@ -153,7 +204,7 @@ def test_roots_of_zero_in_an_opened_module_are_noted() -> None:
     assert noted.status == NOTED
     assert opened.found.zero_roots > 0
     assert noted.words.startswith(f"{opened.found.zero_roots} numbers under a root were zero")
-    assert (health.verdict, health.not_run) == (SOUND, ["floor", "black_box", "steps", "eps"])
+    assert (health.verdict, health.not_run) == (SOUND, list(COSTLY))
 
 
 def test_nothing_run_is_no_verdict() -> None:
@@ -186,3 +237,20 @@ def test_a_suite_that_is_beaten_by_its_own_black_box_is_found() -> None:
     check = examined(assault, sample, math.inf).checks["black_box"]
     assert check.status == "failed"
     assert "square score" in check.words
+
+
+class TestStateless:
+    def test_a_detector_that_cannot_be_copied_is_named(self) -> None:
+        detector = Fake(bright)
+        detector.lock = threading.Lock()  # type: ignore[assignment]
+        check = checked(detector, budget=0).checks["stateless"]
+        assert check.status == NOT_RUN
+        assert "cannot be copied: TypeError" in check.words
+
+    def test_what_the_attack_itself_changed_shows_beside_a_copy_from_before(self) -> None:
+        x, defect, ids = pictures(4)
+        detector = LIARS["tired"]().eval()
+        assault = Assault(detector, Linf(8 / 255), SUITES["quick"])
+        before, sample = copied(detector), Sample(x, assault(x, defect, ids).x, defect, ids)
+        for own, status in ((before, "failed"), (None, "passed")):
+            assert examined(assault, sample, 0, own).checks["stateless"].status == status

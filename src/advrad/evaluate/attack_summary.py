@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from .attack_expected import Expected
 from .attack_smallest import CLEAN
-from .attacked import Expected, Threat
 from .health import SUSPECT, in_words
+from .lost import told
+from .requirements import HARDLY
 from .sections import seconds_in_words
+from .threat import Threat
 
 Result = dict[str, Any]
 FIGURES = {  # name: its words, the clean figure beside it
@@ -37,9 +40,12 @@ def announced(wanted: Threat, expected: Expected) -> str:
             f"; the search for the smallest eps up to {number(wanted.smallest, wanted.norm)}: at "
             f"most {expected.search.gradients} and {expected.search.forwards}"
         )
+    source = ""
+    if any(expected.source):
+        source = "; of the source {} and {}".format(*expected.source)
     return (
         f"suite {wanted.suite}: {gradients} evaluations with a gradient and {forwards} without, "
-        f"an image{search}; {expected.images} images{radii}: {time}"
+        f"an image{source}{search}; {expected.images} images{radii}: {time}"
     )
 
 
@@ -112,8 +118,9 @@ def attacked(result: Result, verdicts: list[Result], page: Path | None) -> str:
     """The lines of all radii, their health, and what was required."""
     lines = [finding(result)]
     for row in result["rows"]:
-        lines += ["", f"{radius(row)}, suite {row['suite']}, {row['passes']} passes an image"]
+        lines += ["", f"{radius(row)}, suite {row['suite']}, {passes(row)}"]
         lines += [_figure(result, row, name) for name in FIGURES if row[name] is not None]
+        lines += [f"  {told(row['lost'])}"] if row.get("lost") else []
         lines += health(row)
     lines += searched(result)
     lines += ["", *([f"n/a: {result['why']}"] if result["why"] else [])]
@@ -121,6 +128,12 @@ def attacked(result: Result, verdicts: list[Result], page: Path | None) -> str:
         lines.append(f"{len(result['skipped'])} unreadable images left out")
     lines += [_gate(verdict) for verdict in verdicts]
     return "\n".join([*lines, *([f"report: {page}"] if page else [])]).rstrip()
+
+
+def passes(row: Result) -> str:
+    """`89 passes an image`, and how many of them were the source's."""
+    spent = sum(number for name, number in row["cost"].items() if name.startswith("source"))
+    return f"{row['passes']} passes an image" + (f", {spent} of them the source's" * bool(spent))
 
 
 def health(row: Result) -> list[str]:
@@ -170,5 +183,5 @@ def _figure(result: Result, row: Result, name: str) -> str:
 def _gate(verdict: Result) -> str:
     value = "n/a" if verdict["value"] is None else f"{verdict['value']:.4f}"
     state = "holds" if verdict["holds"] else "FAILS"
-    beside = f" {SUSPECT}" if verdict["health"] == SUSPECT else ""
+    beside = f" {verdict['health']}" if verdict["health"] in (SUSPECT, HARDLY) else ""
     return f"{state}: {verdict['requirement']} ({value}{beside})"

@@ -1,65 +1,59 @@
 """The checks of an attack's health, run on a few images within a budget.
 
-The cheap ones need a handful of evaluations: the gradient is there, finite, alive and above
-rounding; the score is a function of image and noise and of nothing else; the attacked images are
-where they may be. The costly ones attack again: a large ball must reach the floor, an attack
-without gradient, one of fewer steps, or one in a smaller ball must not do more harm.
+The cheap ones need a handful of evaluations: the gradient is there, finite, alive, above rounding,
+and true; the score is a function of image and noise and of nothing else; the attacked images are
+where they may be. The costly ones attack again.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
+import copy
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from .. import metrics
 from ..adapters.opened import Opened
-from ..attacks.ball import Ball
-from ..attacks.gradient import value_and_gradient
-from ..attacks.strongest import Part, Suite
 from ..detectors import Detector
 from ..errors import BlindAttackError
 from ..noise import PerImage
+from . import health_attacks, health_gradient
 from .health import COSTLY, FAILED, NOT_RUN, NOTED, ORDER, PASSED, SIDE, Check, Health, Sample
+from .health_scale import BATCHED, SAME, apart, tolerance
+from .health_subject import FORWARD, Subject
 from .robustness import Assault, derived
 
-FLOOR = 0.05  # the AUROC that a large ball must reach
-SURE = 2.0  # standard errors of a paired difference that count as one
-FORWARD = 0.5  # of an evaluation with a gradient
-ROUNDING = 1e-4  # relative, between two runs of one batch
-BATCHED = 1e-2  # relative, between a score alone and in a batch: bfloat16 sums in another order
-STEPS, FEW, DRAWS, QUERIES = 20, 10, 2, 200
+__all__ = ["FORWARD", "copied", "examined"]
+
+SHARE = 4  # of the budget, the most that a cheap check may take to look at more images
+FEW = 4  # images of a class on which a detector is compared with its copy
 
 
-def examined(assault: Assault, sample: Sample, budget: float) -> Health:
+def examined(
+    assault: Assault, sample: Sample, budget: float, untouched: Detector | str | None = None
+) -> Health:
     """The checks on a sample, for at most `budget` evaluations with a gradient in all.
 
-    A forward evaluation counts half. The first eight checks need a handful of evaluations and are
-    always run; of the others, each takes as many images as the budget still holds.
+    A forward evaluation counts half. The cheap checks need a handful of evaluations and are always
+    run; of the costly ones, each takes as many images and steps as the budget holds. `untouched`
+    is a copy of the detector from before the attack, as `copied` makes it; one of now if left out.
     """
-    return Health(_Examination(assault, sample, budget).run())
+    own = copied(assault.detector) if untouched is None else untouched
+    return Health(_Examination(Subject(assault, sample), budget).run(own))
 
 
 class _Examination:
-    def __init__(self, assault: Assault, sample: Sample, budget: float) -> None:
-        self.assault, self.sample, self.left = assault, sample, budget
-        self.detector, self.ball = assault.detector, assault.ball
-        self.sign = torch.tensor([-1.0 if d else 1.0 for d in sample.defect])
-        self.noise = PerImage(assault.seed, sample.ids)
+    def __init__(self, subject: Subject, budget: float) -> None:
+        self.subject, self.left = subject, budget
         self.found: dict[str, Check] = {}
 
-    def run(self) -> dict[str, Check]:
+    def run(self, untouched: Detector | str) -> dict[str, Check]:
         """All checks, in order."""
         if self._gradient():
+            self._true()
             self._scores()
             self._note("inside_ball", *self._inside())
-            for name in COSTLY:
-                self._costly(name)
+            self._costly()
+            self._stateless(untouched)
         blind = "without a gradient there was nothing to check"
         checks = {name: self.found.get(name, Check(NOT_RUN, blind)) for name in ORDER}
-        return checks | _opened(self.detector)
+        return checks | _opened(self.subject.detector)
 
     def _note(self, name: str, held: bool, words: str) -> None:
         self.found[name] = Check(PASSED if held else FAILED, words)
@@ -68,101 +62,104 @@ class _Examination:
 
     def _gradient(self) -> bool:
         """Whether there is one; then also whether it is finite, alive, and above rounding."""
-        looks = []
-        for place, x in (("clean", self.sample.x), ("attacked", self.sample.adv)):
+        looks, sample = [], self.subject.sample
+        for place, x in (("clean", sample.x), ("attacked", sample.adv)):
             try:
-                looks.append((place, *self._look(x)))
+                looks.append(health_gradient.look(self.subject, x))
             except BlindAttackError as error:
                 self._note("gradient_present", False, f"on {place} images: {error}")
                 return False
         self._note("gradient_present", True, "the score depends on the image by a gradient")
-        broken = sum(int((~raw.isfinite()).flatten(1).any(1).sum()) for _, _, raw in looks)
-        total = sum(len(raw) for _, _, raw in looks)
+        broken = sum(int((~raw.isfinite()).flatten(1).any(1).sum()) for _, raw in looks)
+        total = sum(len(raw) for _, raw in looks)
         self._note(
             "gradient_finite",
             not broken,
             f"{broken} of {total} gradients have numbers that are not finite",
         )
-        if any(not bool(raw.isfinite().any()) for _, _, raw in looks):
+        if any(not bool(raw.isfinite().any()) for _, raw in looks):
             return False
-        dead = torch.stack([(raw.nan_to_num() == 0).flatten(1).all(1) for _, _, raw in looks])
+        dead = torch.stack([(raw.nan_to_num() == 0).flatten(1).all(1) for _, raw in looks])
         lost = int(dead.all(0).sum())
         self._note(
             "gradient_nonzero",
             not lost,
-            f"the gradient of {lost} of {len(self.sign)} images is exactly zero",
+            f"the gradient of {lost} of {len(sample.ids)} images is exactly zero",
         )
-        self._note("not_saturated", *self._above_rounding(looks[0][1], looks[0][2]))
+        self._note("not_saturated", *health_gradient.above_rounding(self.subject, *looks[0]))
         return True
 
-    def _look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Score (N,) and raw gradient (N, C, H, W); BlindAttackError where there is none."""
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            score = self.detector(x, self.noise, draws=1).score
-        if not score.requires_grad:
-            value_and_gradient(lambda y: score, x)
-        (raw,) = torch.autograd.grad(score.sum(), x, allow_unused=True)
-        if raw is None:
-            raise BlindAttackError("the score's gradient does not reach the image: it is cut")
-        return score.detach(), raw
+    def _true(self) -> None:
+        """On as many images as a share of the budget holds, two of each class at least."""
+        each = health_gradient.cost(self.subject)
+        sides = [s for s in SIDE if each * self._count(s) <= self.left / SHARE]
+        side = max(sides, default=SIDE[-1])
+        self.left -= each * self._count(side)
+        self._note("gradient_true", *health_gradient.true(self.subject.first(side)))
 
-    def _above_rounding(self, score: Tensor, raw: Tensor) -> tuple[bool, str]:
-        """Whether the best linear step inside the ball moves the score by more than rounding."""
-        gradient = raw.nan_to_num(0, 0, 0)
-        step = self.ball.steepest(gradient) * self.ball.radius.to(gradient)
-        rise = (gradient * step).flatten(1).sum(1).abs()
-        unit = torch.finfo(score.dtype).eps * score.abs().clamp_min(torch.finfo(score.dtype).tiny)
-        lost = int((rise < 16 * unit).sum())
-        ties = len(score) - len(score.unique())
-        words = (
-            f"for {lost} of {len(score)} images the best linear step inside the ball is lost in "
-            f"rounding; {ties} scores are equal to another"
-        )
-        return lost == 0 and 2 * ties < len(score), words
+    def _count(self, side: int) -> int:
+        return len(self.subject.first(side).sample.ids)
 
     # --- the score ---
 
     def _scores(self) -> None:
         """Whether the score is a function of image and noise, and of nothing else."""
-        x = self.sample.x
-        one, two = self._score(x), self._score(x)
-        worst = float((one - two).abs().max())
+        subject, x = self.subject, self.subject.sample.x
+        one, two = subject.clean, subject.scored(x)
+        worst, same = apart(one, two), tolerance(one, SAME)
         self._note(
             "repeatable",
-            worst <= ROUNDING * _scale(one),
+            worst <= same,
             f"the same image under the same noise scored twice differs by up to {worst:.3g}",
         )
-        alone = torch.cat([self._score(x[i : i + 1], [i]) for i in range(len(x))])
-        apart = float((one - alone).abs().max())
+        alone = torch.cat([subject.scored(x[i : i + 1], [i]) for i in range(len(x))])
+        worst = apart(one, alone)
         self._note(
             "batch_independent",
-            apart <= BATCHED * _scale(one),
-            f"a score alone and the same in a batch differ by up to {apart:.3g}",
+            worst <= tolerance(one, BATCHED),
+            f"a score alone and the same in a batch differ by up to {worst:.3g}",
         )
-        other = self._score(x, seed=derived(self.assault.seed, "other"))
-        moved = float((one - other).abs().max())
-        declared = self.assault.stochastic or moved <= ROUNDING * _scale(one)
+        moved = apart(one, subject.scored(x, seed=derived(subject.assault.seed, "other")))
+        stochastic = subject.assault.stochastic
         self._note(
             "stochastic_declared",
-            declared,
+            stochastic or moved <= same,
             f"under another noise scores differ by up to {moved:.3g}; the detector says that it "
-            f"{'draws' if self.assault.stochastic else 'does not draw'}",
+            f"{'draws' if stochastic else 'does not draw'}",
         )
 
-    @torch.no_grad()
-    def _score(
-        self, x: Tensor, places: Sequence[int] | None = None, seed: int | None = None
-    ) -> Tensor:
-        ids = self.sample.ids if places is None else [self.sample.ids[i] for i in places]
-        noise = PerImage(self.assault.seed if seed is None else seed, ids)
-        return self.detector(x, noise).score.cpu()
+    def _stateless(self, untouched: Detector | str) -> None:
+        """Compares the detector, which was asked a lot, with a copy that was asked nothing.
+
+        The last pair of questions is about images that neither has ever seen: the detector is
+        asked about an image, and then both are about one close to it.
+        """
+        if isinstance(untouched, str):
+            self.found["stateless"] = Check(NOT_RUN, untouched)
+            return
+        subject = self.subject.first(FEW)
+        sample, seed = subject.sample, derived(subject.assault.seed, "unseen")
+        own = sample.x.flip(-1)
+        other = PerImage(seed, sample.ids)(own, 0)
+        unseen = (own + 0.1 * other).clamp(0, 1)
+        _, raw = health_gradient.look(subject, unseen)
+        step = subject.ball.steepest(raw.nan_to_num(0, 0, 0)) * subject.ball.radius.to(raw)
+        near = subject.ball.project(unseen + step, unseen)
+        pairs = [
+            apart(subject.scored(x), subject.scored(x, detector=untouched))
+            for x in (near, sample.adv, sample.x)
+        ]
+        self._note(
+            "stateless",
+            max(pairs) <= tolerance(subject.clean, SAME),
+            f"scores and those of a copy that was asked nothing differ by up to {max(pairs):.3g}",
+        )
 
     def _inside(self) -> tuple[bool, str]:
-        delta = self.sample.adv - self.sample.x
-        over = float((self.ball.size(delta).cpu() - float(self.ball.eps)).max())
-        low, high = float(self.sample.adv.min()), float(self.sample.adv.max())
-        held = over <= 1e-4 * max(1.0, float(self.ball.eps)) and low >= 0 and high <= 1
+        sample, ball = self.subject.sample, self.subject.ball
+        over = float((ball.size(sample.adv - sample.x).cpu() - float(ball.eps)).max())
+        low, high = float(sample.adv.min()), float(sample.adv.max())
+        held = over <= 1e-4 * max(1.0, float(ball.eps)) and low >= 0 and high <= 1
         return (
             held,
             f"the farthest attacked image is {over:.2g} beyond eps, in {low:g} to {high:g}",
@@ -170,84 +167,23 @@ class _Examination:
 
     # --- what costs ---
 
-    def _costly(self, name: str) -> None:
-        """Runs a check on as many images as the budget holds."""
-        check, cost = {
-            "floor": (self._floor, _probe(STEPS).cost),
-            "black_box": (self._black_box, Suite((_queries(),)).cost),
-            "steps": (self._more_steps, Suite((*_probe(STEPS).parts, *_probe(FEW).parts)).cost),
-            "eps": (self._more_eps, Suite(_probe(STEPS).parts * 2).cost),
-        }[name]
-        if len(set(self.sample.defect)) < 2:
-            self.found[name] = Check(NOT_RUN, "it takes good and defective images")
-            return
-        gradients, forwards = cost(self.assault.stochastic)
-        each = gradients + FORWARD * forwards
-        for side in SIDE:
-            some = self.sample.first(side)
-            if each * len(some.ids) <= self.left and len(set(some.defect)) == 2:
-                self.left -= each * len(some.ids)
-                self._note(name, *check(some))
-                return
-        self.found[name] = Check(NOT_RUN, f"{each:.0f} evaluations an image do not fit the budget")
+    def _costly(self) -> None:
+        plan = health_attacks.planned(self.subject, self.left)
+        for name in COSTLY:
+            if name in plan:
+                self._note(name, *health_attacks.checked(self.subject, name, plan[name]))
+                continue
+            needed = health_attacks.least(self.subject, name)
+            words = f"{needed:.0f} evaluations do not fit what is left of the budget"
+            self.found[name] = Check(NOT_RUN, words)
 
-    def _attacked(self, sample: Sample, suite: Suite, ball: Ball | None = None) -> Tensor:
-        """Scores under the evaluation's noise after another attack."""
-        other = replace(
-            self.assault,
-            suite=suite,
-            ball=ball or self.ball,
-            source=None,
-        )
-        return other(sample.x, sample.defect, sample.ids).scores.attacked
 
-    def _floor(self, sample: Sample) -> tuple[bool, str]:
-        large = self.ball.most(sample.x.shape[1:]) / 2
-        large = float(math.ceil(large)) if self.ball.name == "patch" else large
-        scores = self._attacked(sample, _probe(STEPS), self.ball.at(large))
-        area = metrics.auroc(scores, sample.defect)
-        assert area is not None
-        return area <= FLOOR, f"at eps {large:g} AUROC is {area:.3f}; at most {FLOOR} is expected"
-
-    def _black_box(self, sample: Sample) -> tuple[bool, str]:
-        white = self._rescored(sample)
-        square = self._attacked(sample, Suite((_queries(),)))
-        beaten, words = _beaten(white, square, sample)
-        found = [f"Square with {QUERIES} queries against the suite: {words}"]
-        for name, other in self._others().items():
-            worse, words = other
-            beaten = beaten or worse
-            found.append(f"{name} against the suite's gradient attacks: {words}")
-        return not beaten, "; ".join(found)
-
-    def _others(self) -> dict[str, tuple[bool, str]]:
-        """The suite's own attacks without the target's gradient, over all images."""
-        scores = {name: torch.tensor(values) for name, values in self.sample.parts.items()}
-        blind = [name for name in scores if name.split()[0] in ("square", "transfer")]
-        seeing = [scores[name] for name in scores if name not in blind]
-        if not seeing:
-            return {}
-        sign = torch.tensor([-1.0 if d else 1.0 for d in self.sample.all_defect])
-        white = sign * (sign * torch.stack(seeing)).amax(0)
-        everyone = replace(self.sample, defect=self.sample.all_defect)
-        return {name: _beaten(white, scores[name], everyone) for name in blind}
-
-    def _rescored(self, sample: Sample) -> Tensor:
-        with torch.no_grad():
-            noise = PerImage(self.assault.seed, sample.ids)
-            return self.detector(sample.adv, noise).score.cpu()
-
-    def _more_steps(self, sample: Sample) -> tuple[bool, str]:
-        few, many = (self._attacked(sample, _probe(steps)) for steps in (10, STEPS))
-        worse, words = _beaten(many, few, sample)
-        return not worse, f"{FEW} steps against {STEPS}: {words}"
-
-    def _more_eps(self, sample: Sample) -> tuple[bool, str]:
-        double = min(2 * float(self.ball.eps), self.ball.most(sample.x.shape[1:]))
-        small = self._attacked(sample, _probe(STEPS))
-        large = self._attacked(sample, _probe(STEPS), self.ball.at(double))
-        worse, words = _beaten(large, small, sample)
-        return not worse, f"eps {float(self.ball.eps):.4g} against {double:.4g}: {words}"
+def copied(detector: Detector) -> Detector | str:
+    """A copy that shares nothing with the detector, or why there is none."""
+    try:
+        return copy.deepcopy(detector)
+    except Exception as error:  # whatever somebody else's module raises, or memory that is short
+        return f"the detector cannot be copied: {type(error).__name__}: {error}"
 
 
 def _opened(detector: Detector) -> dict[str, Check]:
@@ -261,32 +197,3 @@ def _opened(detector: Detector) -> dict[str, Check]:
         f"zero, and would have been no number; {cuts} cuts of the gradient were opened"
     )
     return {"zero_roots": Check(NOTED, words)}
-
-
-def _probe(steps: int) -> Suite:
-    return Suite((Part("pgd", "log-sum-exp", DRAWS, {"steps": steps}),))
-
-
-def _queries() -> Part:
-    return Part("square", settings={"queries": QUERIES})
-
-
-def _beaten(ours: Tensor, theirs: Tensor, sample: Sample) -> tuple[bool, str]:
-    """Whether the attack that ought to be weaker does more harm, beyond what chance explains.
-
-    The differences are paired, image by image, in the direction of harm; more than two standard
-    errors of their mean, and a lower AUROC, count.
-    """
-    sign = torch.tensor([-1.0 if defect else 1.0 for defect in sample.defect])
-    gain = (sign * (theirs - ours)).double().numpy()
-    mean, error = float(gain.mean()), float(gain.std(ddof=1) / math.sqrt(len(gain)))
-    areas = [metrics.auroc(scores, np.array(sample.defect)) for scores in (theirs, ours)]
-    assert areas[0] is not None
-    assert areas[1] is not None
-    beaten = mean > SURE * error and areas[0] <= areas[1] and mean > ROUNDING * _scale(ours)
-    words = f"AUROC {areas[0]:.3f} against {areas[1]:.3f}, {mean:+.3g} ± {error:.2g} an image"
-    return beaten, words
-
-
-def _scale(scores: Tensor) -> float:
-    return max(float(scores.abs().max()), 1e-12)

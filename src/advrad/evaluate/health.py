@@ -25,12 +25,15 @@ CHEAP = (
     "gradient_finite",
     "gradient_nonzero",
     "not_saturated",
+    "gradient_true",
     "repeatable",
     "batch_independent",
     "stochastic_declared",
+    "stateless",
     "inside_ball",
 )
-COSTLY = ("floor", "black_box", "steps", "eps")
+COSTLY = ("black_box", "floor", "steps", "eps")  # what comes first gets its share first
+ATTACKED_AGAIN = ("black_box", "floor")  # without both, a figure has not been put to the test
 ORDER = (*CHEAP, *COSTLY)
 
 
@@ -82,6 +85,11 @@ class Health:
                 for name, check in self.checks.items()
             },
         }
+
+
+def hardly_checked(found: Mapping[str, Any]) -> bool:
+    """Whether a health as JSON has it says `sound` though no other attack was tried."""
+    return found["verdict"] == SOUND and set(ATTACKED_AGAIN) <= set(found["not_run"])
 
 
 def in_words(found: Mapping[str, Any]) -> str:
