@@ -424,3 +424,10 @@ def test_the_room_does_not_import_anomalib() -> None:
     code = "import sys, advrad.adapters; print({'anomalib', 'torchvision'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
+
+
+def test_a_module_that_takes_other_images_is_named() -> None:
+    """What it says itself, and what it was given."""
+    module = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+    with pytest.raises(UsageError, match=r"Sequential failed on images \(2, 1, 16, 16\).*size"):
+        ModuleDetector(module, size=16, channels=1)(torch.rand(2, 1, 16, 16))

@@ -16,16 +16,17 @@ from test_evaluate_command import repaint
 from torch import Tensor
 
 from advrad import metrics
-from advrad.attacks.strongest import SUITES, Part, Suite
+from advrad.attacks.strongest import SUITES, Cost, Part, Suite
 from advrad.cli import main
-from advrad.commands.attack import radius
+from advrad.commands.attack import kept, radius
 from advrad.detectors import AdvRAD, Anomaly
 from advrad.errors import UsageError
-from advrad.evaluate import attacked, examination
-from advrad.evaluate.attack_summary import announced, number
-from advrad.evaluate.attacked import Expected, Threat
+from advrad.evaluate import attacked
+from advrad.evaluate.attack_expected import Expected
+from advrad.evaluate.attack_summary import announced, number, passes
 from advrad.evaluate.requirements import ROBUST, Requirement, judged_under_attack
 from advrad.evaluate.rows import Rows
+from advrad.evaluate.threat import Threat
 
 Capture = pytest.CaptureFixture[str]
 PAIRS = {
@@ -37,7 +38,7 @@ PAIRS = {
     )
     for end in ("", "_ci")
 }
-ROW = PAIRS | {"norm", "eps", "suite", "passes", "cost", "health", "parts"}
+ROW = PAIRS | {"norm", "eps", "suite", "passes", "cost", "health", "parts", "lost"}
 ROW |= {"miss_rate", "false_alarm_rate"}
 DESIGN = {"clean_auroc", "clean_auroc_ci", "clean_pixel_auroc", "clean_pixel_auroc_ci", "rows"}
 DESIGN |= {"clean_miss_rate", "clean_false_alarm_rate", "images", "seconds", "settings", "skipped"}
@@ -46,9 +47,8 @@ DESIGN |= {"smallest_eps", "why"}
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quick suite with a few steps, and probes with a few more."""
+    """The quick suite with a few steps."""
     monkeypatch.setitem(SUITES, "quick", Suite((Part("pgd", "log-sum-exp", 2, {"steps": 3}),)))
-    monkeypatch.setattr(examination, "STEPS", 4)
 
 
 def suspect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_the_record(trained: Path, parts: Path, tmp_path: Path, capsys: Capture)
     assert [row["eps"] for row in record["rows"]] == [0.0, 2 / 255, 0.1]
     assert clean["robust_auroc"] == record["clean_auroc"]
     assert clean["pixel_auroc"] == record["clean_pixel_auroc"]
-    assert clean["passes"] == 0
+    assert clean["passes"] == clean["cost"]["forwards"] > 0, "it is scored"
     assert clean["health"]["verdict"] == "not checked"
     assert large["robust_auroc"] <= small["robust_auroc"] <= record["clean_auroc"]
     assert small["robust_auroc"] <= small["robust_auroc_missed"] <= record["clean_auroc"]
@@ -123,8 +123,8 @@ def test_one_class_gives_what_can_be_had(
     assert [rate is None for rate in rates] == [not good, not defect]
     health = record["rows"][0]["health"]
     assert health["verdict"] == "sound"
-    assert set(health["not_run"]) == {"floor", "black_box", "steps", "eps"}
-    assert "good and defective" in health["checks"]["floor"]["words"]
+    assert health["not_run"] == ["black_box", "floor", "steps", "eps"]
+    assert "do not fit" in health["checks"]["floor"]["words"]
     assert main([*map(str, words)]) == 0
     said = capsys.readouterr().out
     assert "3 of 3" in said or "0 of 3" in said or "1 of 3" in said or "2 of 3" in said
@@ -347,8 +347,14 @@ class TestRequirements:
         found = [dict(zip(names, row, strict=True)) for row in rows]
         return {
             "clean_auroc": 0.9,
-            "rows": [row | {"health": {"verdict": row["health"]}} for row in found],
+            "rows": [row | {"health": self.health(row["health"])} for row in found],
         }
+
+    def health(self, verdict: str) -> dict[str, Any]:
+        """`sound, on little`: neither another attack nor a large ball was tried."""
+        verdict, *little = verdict.split(", ")
+        not_run = ["black_box", "floor"] if little or verdict == "not checked" else ["floor"]
+        return {"verdict": verdict, "not_run": [*not_run, "steps", "eps"]}
 
     @pytest.mark.parametrize(
         ("rows", "words", "holds", "eps"),
@@ -360,6 +366,9 @@ class TestRequirements:
             ([(0.1, 0.7, "not checked")], "robust_auroc>=0.5", True, 0.1),
             ([(0.1, 0.7, "sound"), (0.2, 0.6, "sound")], "robust_auroc<0.65", False, 0.1),
             ([(0.1, 0.7, "suspect")], "clean_auroc>=0.5", True, 0.0),
+            ([(0.1, 0.7, "sound, on little")], "robust_auroc>=0.5", False, 0.1),
+            ([(0.1, 0.7, "sound, on little")], "clean_auroc>=0.5", True, 0.0),
+            ([(0.0, 0.7, "not checked"), (0.1, 0.6, "sound")], "robust_auroc>=0.5", True, 0.1),
         ],
     )
     def test_the_worst_row_decides(
@@ -368,6 +377,8 @@ class TestRequirements:
         gate = Requirement.parse(words, ROBUST)
         [verdict] = judged_under_attack([gate], self.result(*rows))
         assert (verdict["holds"], verdict["eps"]) == (holds, eps)
+        little = verdict["eps"] > 0 and rows[0][2] == "sound, on little"
+        assert (verdict["health"] == "hardly checked") == little
 
 
 @pytest.mark.parametrize(
@@ -396,6 +407,45 @@ def test_wrong_radii() -> None:
 )
 def test_radii_in_words(eps: float, norm: str, expected: str) -> None:
     assert number(eps, norm) == expected
+
+
+@pytest.mark.parametrize("name", ["attacked", "0"])
+def test_a_foreign_folder_is_left_as_it_is(
+    name: str, trained: Path, parts: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A file where attacked images would go, and somebody's folder of that name."""
+    foreign = tmp_path / ("attacked" if name == "attacked" else "attacked/0.npy")
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("somebody's")
+    code, record, _ = run(capsys, "attack", trained, parts, "--no-health", "--out", tmp_path)
+    assert code == 2
+    assert "another --out" in record["error"]["message"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [foreign]
+
+
+def test_a_clean_row_is_announced_and_done(
+    trained: Path, parts: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["attack", trained, parts, "--eps=0", "--limit=2", "--out", tmp_path / "a"]
+    assert "all of it is done" not in run(capsys, *words)[2]
+    assert "all of it is done" in run(capsys, *words)[2]
+
+
+def test_what_is_kept_is_told_as_it_is(tmp_path: Path) -> None:
+    assert kept(None) == "nothing is kept"
+    assert "no row is finished yet" in kept(tmp_path)
+    (tmp_path / "images.jsonl").write_text("{}\n")
+    assert kept(tmp_path).startswith("rows are kept")
+
+
+def test_the_source_s_cost_is_told_apart() -> None:
+    words = announced(
+        Threat(suite="strong"), Expected(Cost(12000, 5042), 0.0, 4, source=Cost(100, 2))
+    )
+    assert "5042 without, an image; of the source 100 and 2; 4 images" in words
+    row = {"passes": 17144, "cost": {"gradients": 12000, "source_gradients": 100}}
+    assert passes(row) == "17144 passes an image, 100 of them the source's"
+    assert passes(row | {"cost": {"gradients": 12000}}) == "17144 passes an image"
 
 
 def test_what_is_announced() -> None:

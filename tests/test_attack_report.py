@@ -2,16 +2,22 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_robustness import fitted
+from toys import SETTINGS
 
+from advrad.attacks import Linf
 from advrad.attacks.strongest import SUITES, Part, Suite
 from advrad.cli import main
+from advrad.detectors import Autoencoder
 from advrad.evaluate import curves
 from advrad.evaluate.attack_gallery import remark, worth_seeing
 from advrad.evaluate.attack_summary import finding
+from advrad.evaluate.robustness import Assault
 
 PAGE = Path(__file__).parent.parent / "docs" / "attacks.md"
 
@@ -86,7 +92,23 @@ class TestCurve:
         first = axes.lines[0]
         assert first.get_xdata() == pytest.approx([0, 2 / 255, 4 / 255])
         assert first.get_ydata() == pytest.approx([0.95, 0.6, 0.1])
-        assert [tick.get_text() for tick in axes.get_xticklabels()][:2] == ["0/255", "1/255"]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0/255", "2/255", "4/255"]
+
+    def test_only_what_was_run_has_a_tick(self, axes: Any) -> None:
+        curves.curve_figure({"": result(line(2 / 255, 0.6))})
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0/255", "2/255"]
+
+    def test_radii_too_close_to_be_read_share_whole_steps(self, axes: Any) -> None:
+        curves.curve_figure({"": result(*(line(n / 255, 0.5) for n in (1, 2, 32)))})
+        labels = [tick.get_text() for tick in axes.get_xticklabels()]
+        assert labels == [f"{n}/255" for n in range(0, 33, 4)]
+
+    def test_the_legend_of_the_moves_covers_no_line(self, axes: Any) -> None:
+        rows = [{"clean": 0.1, "attacked": 0.9, "defect": False}] * 2
+        curves.moves_figure([*rows, rows[0] | {"attacked": None}], 1.0)
+        axes.figure.canvas.draw()
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y0 >= axes.get_window_extent().y1
 
     def test_a_suspect_point_is_hollow_and_named(self, axes: Any) -> None:
         curves.curve_figure({"A": result(line(2 / 255, 0.6, "suspect")), "B": result()})
@@ -196,10 +218,17 @@ class TestPage:
 
 def test_the_table_of_suites_is_true() -> None:
     table = PAGE.read_text().split("<!-- suites -->")[1].split("<!-- end of suites -->")[0]
-    shown = re.findall(
-        r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", table, re.MULTILINE
-    )
-    costs = {
-        name: (*suite.cost(True), suite.cost(False).forwards) for name, suite in SUITES.items()
+    shown = {
+        name: tuple(int(number.replace(",", "")) for number in rest.split("|")[:4])
+        for name, rest in re.findall(r"^\| `([a-z][a-z-]*)` \|(.*)\|$", table, re.MULTILINE)
     }
-    assert {name: tuple(int(n.replace(",", "")) for n in rest) for name, *rest in shown} == costs
+    detectors = fitted(depth=[30, 60, 90], draws=2), Autoencoder(**SETTINGS["autoencoder"]).eval()
+    costs = {
+        name: sum((Assault(each, Linf(0.1), suite).cost for each in detectors), ())
+        for name, suite in SUITES.items()
+    }
+    assert shown == costs
+    other = Assault(fitted(depth=[30, 60], draws=2), Linf(0.1), SUITES["strong"])
+    assert other.cost.gradients == 12_800, "as the page says of two depths"
+    transferred = replace(other, source=detectors[1]).source_cost
+    assert transferred == (100, 2)

@@ -154,7 +154,7 @@ class TestThreat:
         wanted = Threat(eps=(0.0, EPS), smallest=0.5)
         found = attack(model, dataset, tmp_path / "b", wanted)
         assert found["search"]["up_to"] == 0.5
-        assert found["search"]["cost"] == {"gradients": 100, "forwards": 23}
+        assert found["search"]["cost"] == {"gradients": 100, "forwards": 24}
         for row, one in zip(rows, found["smallest_eps"], strict=True):
             gap = threshold - row["clean"] if not row["defect"] else row["clean"] - threshold
             expected = max(gap / float(DUAL["linf"]), 0.0)
@@ -177,7 +177,8 @@ class TestThreat:
                 self.ordered, self.limit = rows, 0.5
 
         rows = [
-            {"path": str(place), "defect": True, "verdict_clean": clean, "verdict_attacked": found}
+            {"path": str(place), "defect": True, "attacked": 0.5}
+            | {"verdict_clean": clean, "verdict_attacked": found}
             for place, (clean, found) in enumerate(
                 [("NG", "OK"), ("NG", "OK"), ("NG", "NG"), ("NG", "NG"), ("OK", "OK")]
             )

@@ -209,8 +209,14 @@ def test_what_climbs_need_not_be_what_counts(name: str) -> None:
         {"ball": Patch(9)},
         {"ball": Linf(torch.tensor([0.1, 0.2]))},
         {"objective": lambda x: bowl(x).sum()},
+        {"objective": lambda x: bowl(x).sum().item()},
+        {"ball": 0.1},
+        {"ball": Linf("2/255")},
     ],
-    ids=["bright", "3d", "negative", "linf", "l2", "l1", "patch", "eps", "shape"],
+    ids=[
+        *("bright", "3d", "negative", "linf", "l2", "l1", "patch", "eps", "shape"),
+        *("float", "no ball", "words"),
+    ],
 )
 def test_impossible_requests_are_refused(name: str, wrong: dict[str, Any]) -> None:
     given = {"objective": bowl, "x": pictures(), "ball": Linf(0.1)} | wrong

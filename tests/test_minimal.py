@@ -200,3 +200,10 @@ def test_what_cannot_be_searched_is_refused() -> None:
         minimal(score, GREY, Linf(0.1), threshold=0.0, steps=0)
     with pytest.raises(BlindAttackError):
         minimal(lambda x: score(x.detach()), GREY, Linf(0.1), threshold=100.0)
+
+
+@pytest.mark.parametrize("threshold", [math.nan, torch.tensor([0.1, math.nan])])
+def test_a_threshold_that_is_no_number_is_refused(threshold: float | Tensor) -> None:
+    x = torch.full((2, 1, 8, 8), 0.5)
+    with pytest.raises(UsageError, match="not a number"):
+        minimal(LinearScore(1, 8, 8), x, Linf(0.1), threshold=threshold)

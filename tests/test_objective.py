@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from advrad.attacks.objective import (
     aim,
     bpda,
+    checked,
     cross_entropy,
     dlr,
     input_constant,
@@ -19,6 +20,7 @@ from advrad.attacks.objective import (
     reconstruction_constant,
     top_mean,
 )
+from advrad.errors import UsageError
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -163,3 +165,23 @@ def test_an_average_of_cross_entropies_is_torch_s() -> None:
     torch.testing.assert_close(
         cross_entropy(logits, labels).mean(), F.cross_entropy(logits, labels)
     )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
+def test_the_smooth_maximum_goes_with_the_scale_of_the_map(scale: float) -> None:
+    """A map in other units has the value in these units, and the same gradient."""
+
+    def seen(factor: float) -> tuple[Tensor, Tensor]:
+        x = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        value = log_sum_exp(factor * x)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach() / factor, gradient / factor
+
+    for ours, plain in zip(seen(scale), seen(1.0), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("returned", [1.0, [1.0, 2.0], None])
+def test_an_objective_that_returns_no_tensor_is_named(returned: object) -> None:
+    with pytest.raises(UsageError, match=f"returned a {type(returned).__name__}"):
+        checked(returned, torch.zeros(2, 1, 4, 4))  # type: ignore[arg-type]

@@ -113,7 +113,7 @@ class ModuleDetector(Detector):
         return Anomaly(*(torch.cat(part) for part in zip(*found, strict=True)))
 
     def _anomaly(self, x: Tensor) -> Anomaly:
-        given = self.pick(self.module(x))
+        given = self.pick(self._output(x))
         score, places = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         batch, side = len(x), x.shape[-2:]
         if not (_is_float(score) and score.shape == (batch,)):
@@ -128,6 +128,18 @@ class ModuleDetector(Detector):
         if places.shape[-2:] != side:
             places = enlarge(places[:, None], side)[:, 0]
         return Anomaly(score.float(), places)
+
+    def _output(self, x: Tensor) -> Any:
+        try:
+            return self.module(x)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self.kind} failed on images {tuple(x.shape)}: {error}. It gets {self.channels} "
+                f"channels at {self.size} x {self.size}: give the size and channels that it was "
+                "trained for, or wrap it so that it takes these"
+            ) from error
 
     def _wrong(self, given: Any, what: str, expected: str) -> UsageError:
         if isinstance(given, Tensor):

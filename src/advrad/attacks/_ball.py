@@ -72,6 +72,11 @@ class Ball(abc.ABC):
     def check(self, shape: Sequence[int]) -> Self:
         """This ball; raises UsageError where its radius is impossible for images (C, H, W)."""
         most = self.most(shape)
+        if not isinstance(self.eps, int | float | Tensor):
+            raise UsageError(
+                f"eps {self.eps!r} for {self.name}: expected a number as 2 / 255, or a tensor "
+                "with one for each image"
+            )
         eps = torch.as_tensor(self.eps)
         if not bool(((eps >= 0) & (eps <= most)).all()):
             given = f"{float(eps):g}" if eps.ndim == 0 else str(eps.tolist())

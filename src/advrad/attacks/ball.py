@@ -17,7 +17,19 @@ from ._ball import START, TINY, Ball, column, limited, uniform
 from ._l1 import L1
 from ._patch import Patch
 
-__all__ = ["BALLS", "L1", "L2", "START", "TINY", "Ball", "Linf", "Patch", "column", "uniform"]
+__all__ = [
+    "BALLS",
+    "L1",
+    "L2",
+    "START",
+    "TINY",
+    "Ball",
+    "Linf",
+    "Patch",
+    "along",
+    "column",
+    "uniform",
+]
 
 ROUNDS = 10  # of filling the l2 ball up; values cut by the box are rarely found in more than five
 
@@ -87,6 +99,16 @@ class L2(Ball):
 
 
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "patch": Patch}
+
+
+def along(ball: Ball, gradient: Tensor) -> Tensor:
+    """The direction of one of many steps, (B, C, H, W): in general the steepest.
+
+    In l1 the best point has few values changed, and each step's steepest direction others. Steps
+    of length 1 along the gradient itself, cut back by the projection, find which these are; steps
+    of equal size on several values never choose among them.
+    """
+    return (L2(1.0) if isinstance(ball, L1) else ball).steepest(gradient)
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -99,6 +99,11 @@ def images(x: Tensor) -> Tensor:
 def ready(x: Tensor, ball: Ball) -> Tensor:
     """The batch without gradient; raises UsageError where it or the ball is not as expected."""
     x = images(x)
+    if not isinstance(ball, Ball):
+        raise UsageError(
+            f"the ball {ball!r}: expected a threat model around the images, for example "
+            "Linf(2 / 255) or L2(0.2)"
+        )
     eps = torch.as_tensor(ball.check(x.shape[1:]).eps)
     if eps.shape not in ((), (1,), (len(x),)):
         raise UsageError(

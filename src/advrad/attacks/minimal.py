@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..noise import Noise, fresh
 from ._start import positive
-from .ball import L1, L2, Ball, Patch, column
+from .ball import L1, Ball, Patch, along, column
 from .gradient import ready, value_and_gradient, value_of
 from .objective import Objective
 from .pgd import pgd, scaled
@@ -77,6 +77,8 @@ def minimal(
             f"a threshold of shape {tuple(goal.shape)} for {len(x)} images: expected one number, "
             "or one for each image"
         )
+    if bool(goal.isnan().any()):
+        raise UsageError("a threshold that is not a number: expected the score to be reached")
     nearest = Nearest(x, ball, goal)
     nearest.see(x, clean)
     if isinstance(ball, Patch):
@@ -139,14 +141,10 @@ def _search(
 
 
 def _steepest(ball: Ball, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction of a step (B, C, H, W), and how fast the ball's best one rises (B,).
-
-    In l1 the best is a single value. Steps along the gradient itself, cut back by the projection,
-    find which; steps of equal size on several values never choose among them.
-    """
+    """The direction of a step (B, C, H, W), and how fast the ball's best one rises (B,)."""
+    direction = along(ball, gradient)
     if isinstance(ball, L1):
-        return L2(1.0).steepest(gradient), gradient.flatten(1).abs().amax(1)
-    direction = ball.steepest(gradient)
+        return direction, gradient.flatten(1).abs().amax(1)
     return direction, (gradient * direction).flatten(1).sum(1)
 
 

@@ -42,6 +42,12 @@ def aim(value: "Tensor | Aim") -> Aim:
 
 def checked(value: "Tensor | Aim", x: Tensor) -> Aim:
     """The value as an Aim; raises UsageError unless it is one number for each image of x."""
+    for each in value if isinstance(value, Aim) else [value]:
+        if not isinstance(each, Tensor):
+            raise UsageError(
+                f"the objective returned a {type(each).__name__}: expected a tensor {(len(x),)}, "
+                "one number an image, computed from the image in torch"
+            )
     both = aim(value)
     if any(each.shape != (len(x),) for each in both):
         shapes = " and ".join(str(tuple(each.shape)) for each in both)
@@ -60,7 +66,8 @@ def log_sum_exp(values: Tensor, share: float = 0.05) -> Tensor:
     """
     flat = values.flatten(1)
     top = flat.amax(1, keepdim=True).detach()
-    tau = share * (top[:, 0] - flat.mean(1).detach()).clamp_min(1e-12)
+    spread = top[:, 0] - flat.mean(1).detach()
+    tau = (share * spread).clamp_min(torch.finfo(flat.dtype).tiny)
     below = ((flat - top) / tau[:, None]).logsumexp(1) - math.log(flat.shape[1])
     return top[:, 0] + tau * below
 

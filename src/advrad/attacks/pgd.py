@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..noise import Noise, fresh
 from ._start import begin, positive
-from .ball import Ball, column
+from .ball import Ball, along, column
 from .gradient import Best, ready, value_and_gradient, value_of
 from .objective import Objective
 
@@ -41,7 +41,8 @@ def pgd(
 
     Arguments:
         steps: from the start to the last iterate.
-        size: of a step, in the unit of eps, one for all or (B,); 5 radii / steps if left out.
+        size: of a step, in the unit of eps, one for all or (B,); 5 radii / steps if left out. In
+            l1 a step goes along the gradient itself, and the size is its Euclidean length.
         start: `random` in the ball, or `zero`.
         keep: `best` of all iterates, the clean image included, or `last` (of several restarts,
             the best last one).
@@ -72,7 +73,7 @@ def pgd(
                 best.see(adv, seen.rank)
             direction = momentum * direction + scaled(seen.gradient)
             now = step * (1 - number / steps if decay else 1)
-            adv = ball.project(adv + now * ball.steepest(direction), x)
+            adv = ball.project(adv + now * along(ball, direction), x)
         last.take(adv, value_of(objective, adv).rank)
         best.see(last.x, last.rank)
     return best.x

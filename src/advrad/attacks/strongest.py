@@ -9,7 +9,7 @@ that does most harm is kept, judged on draws that none of them has seen.
 A suite is sized by what it costs: gradient evaluations and forward evaluations for each image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,25 +17,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
-from ..noise import Noise
+from ._target import AIMS, LOOKS, SCORE, STRIDE, Judge, Target, settled
 from .apgd import apgd
 from .ball import Ball
 from .gradient import value_of
-from .objective import Aim, Drawn, Noises, Objective, eot, log_sum_exp, top_mean
 from .pgd import pgd
 from .square import square
 from .transfer import transfer
 
-# (x, noise) -> score (B,), map (B, H, W): one draw of the detector
-Judge = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
-
-AIMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "score": lambda score, values: score,
-    "log-sum-exp": lambda score, values: log_sum_exp(values, 0.1),
-    "top": lambda score, values: top_mean(values),
-}
-STRIDE = 1 << 24  # draws that one part of a suite may ask for
+__all__ = [
+    "AIMS",
+    "LOOKS",
+    "SCORE",
+    "STRIDE",
+    "SUITES",
+    "Cost",
+    "Found",
+    "Judge",
+    "Part",
+    "Suite",
+    "Target",
+    "added",
+    "run",
+    "settled",
+    "strongest",
+]
 
 
 class Cost(NamedTuple):
@@ -43,6 +49,14 @@ class Cost(NamedTuple):
 
     gradients: int
     forwards: int
+
+
+def added(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs."""
+    total = Cost(0, 0)
+    for cost in costs:
+        total = Cost(total.gradients + cost.gradients, total.forwards + cost.forwards)
+    return total
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,21 @@ class Part:
         draws = self.draws if stochastic else 1
         if self.attack == "transfer":
             return Cost(0, 2 * draws)
-        restarts = int(self.settings.get("restarts", 1))
         last = self.settings.get("keep", "last" if stochastic and self.attack == "pgd" else "best")
-        looks = restarts + (last != "last")
-        return Cost(self.steps(stochastic) * restarts * draws, looks * draws)
+        return self._walked(stochastic, draws, last)
+
+    def source_cost(self, stochastic: bool, source: bool) -> Cost:
+        """What `transfer` takes of the other detector; `source`: whether that one draws."""
+        if self.attack != "transfer":
+            return Cost(0, 0)
+        return self._walked(stochastic, self.draws if source else 1, "best")
+
+    def _walked(self, stochastic: bool, draws: int, keep: str) -> Cost:
+        """Of steps by gradients; the clean image is looked at unless it is the start."""
+        restarts = int(self.settings.get("restarts", 1))
+        clean = keep != "last" and self.settings.get("start") != "zero"
+        gradients = self.steps(stochastic) * restarts * draws
+        return Cost(gradients, (restarts + clean) * draws)
 
     def steps(self, stochastic: bool) -> int:
         """Of one run: a detector without draws gets the draws' share of the budget as steps.
@@ -106,14 +131,22 @@ class Suite:
     known: int = 0
     resubmit: int = 0
 
-    def cost(self, stochastic: bool) -> Cost:
+    def tried(self, source: bool = False) -> list[Part]:
+        """The parts that are run: a transfer only where there is a source."""
+        return [part for part in self.parts if source or part.attack != "transfer"]
+
+    def cost(self, stochastic: bool, source: bool = False) -> Cost:
         """What its candidates and their comparison take for one image."""
-        costs = [part.cost(stochastic) for part in self.parts]
-        looks = self.select if stochastic else bool(self.select)
-        return Cost(
-            sum(cost.gradients for cost in costs),
-            sum(cost.forwards for cost in costs) + looks * (len(self.parts) + 1),
-        )
+        parts = self.tried(source)
+        looks = (self.select if stochastic else bool(self.select)) * (len(parts) + 1)
+        total = added(part.cost(stochastic) for part in parts)
+        return Cost(total.gradients, total.forwards + looks)
+
+    @property
+    def maps(self) -> bool:
+        """Whether a part climbs the map of the detector itself."""
+        seeing = [part for part in self.parts if part.attack in ("pgd", "apgd")]
+        return any(part.aim != SCORE and part.view == "exact" for part in seeing)
 
 
 def _paper(draws: int, view: str = "exact") -> Suite:
@@ -162,51 +195,6 @@ class Found(NamedTuple):
     candidates: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What is attacked, as the attacks see it.
-
-    Arguments:
-        judges: the detector, one draw; where its score is the mean of several parts, each of
-            them, of which a draw takes the next one in turn.
-        sign: 1 where the score is to be raised (good images), -1 where it is to be lowered, (B,).
-        stochastic: whether two draws differ.
-        noises: draw number 0, 1, 2, ... of the batch; the attackers' own.
-        views: what else may be differentiated in its place, by name (BPDA).
-        source: another detector, which `transfer` attacks in its place.
-    """
-
-    judges: Sequence[Judge]
-    sign: Tensor
-    stochastic: bool
-    noises: Noises
-    views: Mapping[str, Sequence[Judge]] = field(default_factory=dict)
-    source: "Target | None" = None
-
-    def drawn(self, aim: str, view: str = "exact") -> list[Drawn]:
-        """What is climbed under a given noise; the true score ranks."""
-        if view != "exact" and view not in self.views:
-            raise UsageError(
-                f"this detector has no view {view!r} to be attacked through: expected one of "
-                f"{', '.join(['exact', *self.views])}"
-            )
-        judges = self.judges if view == "exact" else self.views[view]
-        return [partial(self._aimed, judge, aim) for judge in judges]
-
-    def _aimed(self, judge: Judge, aim: str, x: Tensor, noise: Noise) -> Aim:
-        score, values = judge(x, noise)
-        sign = self.sign.to(score).repeat(len(x) // len(self.sign))
-        return Aim(sign * AIMS[aim](score, values), sign * score.detach())
-
-    def mean(self, first: int, draws: int, aim: str = "score", view: str = "exact") -> Objective:
-        """The objective over `draws` draws a call, from draw number `first` on."""
-        return eot(
-            self.drawn(aim, view),
-            draws if self.stochastic else 1,
-            lambda k: self.noises(first + k),
-        )
-
-
 def strongest(
     target: Target,
     x: Tensor,
@@ -216,10 +204,13 @@ def strongest(
 ) -> Found:
     """The candidate of the suite that does most harm to each image of (B, C, H, W).
 
+    Where the score is apart from the map, parts that climb the map climb what serves (`settled`).
     A part whose detector cuts the gradient raises BlindAttackError. `report` is told each part's
     name when it is done.
     """
     candidates: dict[str, Tensor] = {}
+    if suite.maps:
+        target = settled(target, x)
     for number, part in enumerate(suite.parts):
         if part.attack == "transfer" and target.source is None:
             continue

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -87,9 +88,10 @@ def attack(
     largest = None if smallest_eps is None else radius(smallest_eps, "--smallest-eps")
     from ..data import load
     from ..evaluate import Evaluation
+    from ..evaluate.attack_expected import expected
     from ..evaluate.attack_report import write_attack_report
     from ..evaluate.attack_summary import announced, attacked
-    from ..evaluate.attacked import EPS, Threat, attack, expected
+    from ..evaluate.attacked import EPS, Threat, attack
     from ..evaluate.requirements import ROBUST, Requirement, judged_under_attack
     from ..model import load as load_model
 
@@ -111,8 +113,7 @@ def attack(
     drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
     dataset = load(root, layout=layout, category=category, split_seed=drawn)
     print(announced(wanted, expected(fitted, dataset, wanted, out)), file=sys.stderr)
-    kept = "rows are kept: to go on, run the same command again" if out else "nothing is kept"
-    with stopping(kept) as check, progress("attacking") as tell:
+    with stopping(partial(kept, out)) as check, progress("attacking") as tell:
 
         def report(done: int, total: int) -> None:
             tell(done, total)
@@ -127,6 +128,17 @@ def attack(
         typer.echo(attacked(result, verdicts, page))
     if not all(verdict["holds"] for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def kept(out: Path | None) -> str:
+    """How to go on after a stop: with the rows that were finished, if there are any."""
+    from ..evaluate.rows import ROWS
+
+    if out is None:
+        return "nothing is kept"
+    if not (out / ROWS).exists():
+        return "no row is finished yet: to begin anew, run the same command again"
+    return "rows are kept: to go on, run the same command again"
 
 
 def radius(words: str, option: str = "--eps") -> float:

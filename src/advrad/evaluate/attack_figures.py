@@ -10,15 +10,19 @@ from ..attacks.strongest import SUITES
 from ..data import Images
 from ..pixels import PixelMetrics
 from .attack_rows import Radius, Row
+from .lost import lost, worst
 
 Figures = dict[str, Any]
 
 
 def figures(radius: Radius, threshold: float) -> Figures:
-    """Under one radius, image by image the worst; None for what cannot be had."""
+    """Under one radius, image by image the worst; None for what cannot be had.
+
+    `lost` counts the images whose score is no finite number under attack: the worst of all.
+    """
     rows = radius.ordered
     labels = np.array([row["defect"] for row in rows])
-    clean, attacked = (np.array([row[key] for row in rows]) for key in ("clean", "attacked"))
+    clean, attacked = (worst([row[key] for row in rows], labels) for key in ("clean", "attacked"))
     return {
         **_area("robust_auroc", attacked, labels),
         **_area("robust_auroc_missed", np.where(labels, attacked, clean), labels),
@@ -28,9 +32,10 @@ def figures(radius: Radius, threshold: float) -> Figures:
         **_pixels("pixel_auroc", radius.pixel),
         **_rates("", attacked, labels, threshold),
         "parts": {
-            name: metrics.auroc([row["parts"][name] for row in rows], labels)
+            name: metrics.auroc(worst([row["parts"][name] for row in rows], labels), labels)
             for name in rows[0]["parts"]
         },
+        "lost": sum(lost(row["attacked"]) for row in rows),
     }
 
 
@@ -76,7 +81,7 @@ def _apart(key: str, rows: list[Row], labels: NDArray[np.bool_]) -> Figures:
     pairs = [row[key] for row in rows]
     found: Figures = {}
     for part, name in names.items():
-        found |= _area(name, [pair[part] for pair in pairs], labels)
+        found |= _area(name, worst([pair[part] for pair in pairs], labels), labels)
     return found
 
 

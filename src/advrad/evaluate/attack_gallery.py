@@ -1,5 +1,6 @@
 """Pictures of attacked images: before, the change magnified, after, and what the detector sees."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..model import Model
 from ..noise import PerImage
 from .attack_rows import Row, kept_image
 from .heatmaps import span
+from .lost import in_words, lost, worst
 from .pictures import colour_bar, overlay, thumbnail
 from .report import Inspection, Picture, Report, Scale
 
@@ -58,7 +60,8 @@ class AttackGallery:
         if Path(row["path"]).is_relative_to(self.dataset.root):
             name = self.dataset.relative(Path(row["path"]))
         ends = span(self.model.calibration.threshold)
-        before, after = self._maps(x, adv, row["sha256"])
+        low, high = ends
+        before, after = self._maps(x, adv, row["sha256"]).nan_to_num(high, high, low)
         pictures = [
             Picture(thumbnail(x), f"photograph {name}", "input"),
             Picture(
@@ -74,15 +77,14 @@ class AttackGallery:
             ),
             Picture(
                 thumbnail(overlay(adv, after, *ends)),
-                f"heat map of the attacked {name}, score {row['attacked']:.4g}",
-                f"heat after: {row['attacked']:.4g}, {row['verdict_attacked']}",
+                f"heat map of the attacked {name}, score {in_words(row['attacked'])}",
+                f"heat after: {in_words(row['attacked'])}, {row['verdict_attacked']}",
             ),
         ]
         kind = "defect" if row["defect"] else "good"
         truth = f"{kind}; {row['verdict_clean']} before, {row['verdict_attacked']} under attack"
-        return Inspection(
-            name, row["verdict_attacked"], row["attacked"], pictures, truth, remark(row)
-        )
+        score = math.nan if lost(row["attacked"]) else row["attacked"]
+        return Inspection(name, row["verdict_attacked"], score, pictures, truth, remark(row))
 
     @torch.no_grad()
     def _maps(self, x: Tensor, adv: Tensor, digest: str) -> Tensor:
@@ -102,6 +104,8 @@ class AttackGallery:
 
 def remark(row: Row) -> str:
     """What the attack achieved, if anything."""
+    if lost(row["attacked"]):
+        return "no finite score under attack"
     right, wrong = (
         (row[f"verdict_{when}"] == NG) == row["defect"] for when in ("clean", "attacked")
     )
@@ -116,7 +120,8 @@ def worth_seeing(rows: Sequence[Row], shown: int = SHOWN) -> list[Row]:
     """Of each class half as far as they go: turned verdicts first, then the closest."""
 
     def rank(row: Row) -> tuple[bool, float]:
-        margin = row["attacked"] if row["defect"] else -row["attacked"]
+        [score] = worst([row["attacked"]], [row["defect"]])
+        margin = score if row["defect"] else -score
         return not remark(row).endswith("attack"), margin
 
     classes = [

@@ -12,6 +12,7 @@ from .attack_standing import add_smallest
 from .attack_summary import FIGURES, between, chief, doubt, finding, number, radius
 from .curves import curve_figure, moves_figure
 from .health import UNCHECKED, in_words
+from .lost import told
 from .report import Cell, Fact, Report
 from .rows import RESULT, ROWS
 from .sections import Chart, add_charts, add_settings, footer
@@ -92,6 +93,9 @@ def add_figures(report: Report, result: Result) -> None:
     report.table(CAPTION, header, rows)
     if result["why"]:
         report.text(f"n/a: {result['why']}.")
+    for row in result["rows"]:
+        if row.get("lost"):
+            report.text(f"{radius(row)}: {told(row['lost'])}; it has no mark in the chart.")
     parts = [
         [name, number(row["eps"], row["norm"]), area, in_words(row["health"])]
         for row in result["rows"]

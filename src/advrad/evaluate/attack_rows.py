@@ -6,7 +6,7 @@ themselves are kept as arrays, `attacked/INDEX.npy`, float32 (C, H, W).
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 
 from ..data import Images
+from ..errors import DataError
 from ..files import write_bytes
 from ..model import Model
 from ..pixels import PixelMetrics
 from ..tune import evenly
 from .clean import add_pixels
 from .health import SIDE, Sample
+from .lost import lost, worst_map
 from .robustness import Assault, Attacked, Pair
-from .rows import Rows
+from .rows import ATTACKED, Rows
 
 Row = dict[str, Any]
 Tell = Callable[[int, int], None]  # evaluations made, of how many
-FOLDER = "attacked"
 
 
 class Count:
@@ -82,14 +83,16 @@ class Radius:
 
     def attack(self, assault: Assault, batch: int, device: str, count: Count) -> None:
         """Attacks what is missing, a batch at a time."""
-        self.take_back(assault, device)
+        self.take_back(replace(assault, tell=lambda number: None), device)
         missing = self.missing
-        count.add((len(self.images) - len(missing)) * sum(assault.cost))
+        count.add((len(self.images) - len(missing)) * assault.total)
         for start in range(0, len(missing), batch):
             some = missing[start : start + batch]
             x = torch.stack([self._clean(place, device) for place in some])
             defect = [self.images.labels[place] for place in some]
-            found = assault(x, defect, [str(self.images.ids[place]) for place in some])
+            ids = [str(self.images.ids[place]) for place in some]
+            names = [str(self.images.items[place].path) for place in some]
+            found = assault(x, defect, ids, names)
             self._take(some, found, assault.ball.size(found.x - x).tolist())
 
     @cached_property
@@ -103,14 +106,18 @@ class Radius:
 
     def sample(self, device: str) -> Sample:
         """Those images, clean and attacked."""
-        labels, places, rows = self.images.labels, self.checked, self.ordered
+        labels, places = self.images.labels, self.checked
+        rows = [row for row in self.ordered if not any(map(lost, row["parts"].values()))]
         return Sample(
             x=torch.stack([self._clean(place, device) for place in places]),
             adv=torch.stack([self._attacked(place) for place in places]).to(device),
             defect=[labels[place] for place in places],
             ids=[str(self.images.ids[place]) for place in places],
-            parts={name: [row["parts"][name] for row in rows] for name in rows[0]["parts"]},
-            all_defect=labels,
+            parts={
+                name: [row["parts"][name] for row in rows]
+                for name in (rows[0]["parts"] if rows else ())
+            },
+            all_defect=[row["defect"] for row in rows],
         )
 
     def _take(self, places: Sequence[int], found: Attacked, sizes: Sequence[float]) -> None:
@@ -124,8 +131,18 @@ class Radius:
 
     def _count(self, place: int, maps: Tensor) -> None:
         """The maps (2, H, W) of the attacked image and of the clean one."""
-        add_pixels(self.pixel, self.images, place, maps[0])
-        add_pixels(self.clean_pixel, self.images, place, maps[1])
+        attacked, clean = maps
+        if not bool(clean.isfinite().all()):
+            broken = int((~clean.isfinite()).sum())
+            raise DataError(
+                f"{broken} of {clean.numel()} pixels of the anomaly map of "
+                f"{self.images.items[place].path} are not finite, without any attack: mend the "
+                "model, or leave the image out by name"
+            )
+        if not bool(attacked.isfinite().all()):
+            attacked = worst_map(attacked, self.images.mask(place))
+        add_pixels(self.pixel, self.images, place, attacked)
+        add_pixels(self.clean_pixel, self.images, place, clean)
 
     def _maps(self, place: int, assault: Assault, device: str) -> Tensor:
         """Of a row from an earlier run; a finished one keeps them no longer."""
@@ -177,7 +194,7 @@ class Radius:
 
 def image_path(out: Path, index: int) -> Path:
     """Where the attacked image of a row is kept."""
-    return out / FOLDER / f"{index}.npy"
+    return out / ATTACKED / f"{index}.npy"
 
 
 def kept_image(out: Path, index: int) -> Tensor:

@@ -62,9 +62,10 @@ class Search:
         gradients, forwards = looks(self.assault.ball, STEPS, HALVINGS)
         scoring = self.assault.passes
         if not self.assault.stochastic:
-            return Cost(gradients * scoring, (forwards + len(STRETCHES)) * scoring)
+            return Cost(gradients * scoring, (1 + forwards + len(STRETCHES)) * scoring)
         climbing = len(rungs(self.assault.detector))
-        return Cost(gradients * climbing, (gradients + forwards + len(STRETCHES)) * scoring)
+        scorings = 1 + gradients + forwards + len(STRETCHES)
+        return Cost(gradients * climbing, scorings * scoring)
 
     def __call__(self, x: Tensor, defect: Sequence[bool], ids: Sequence[str]) -> Turned:
         """Searches a batch (B, C, H, W); `ids` are the sha256 of its files.
@@ -140,7 +141,6 @@ class Search:
             tried = x[left] + stretch * (adv[left] - x[left])
             tried = self.assault.ball.project(tried, x[left])
             found = self.assault.scored(tried, [ids[place] for place in left])[0]
-            self.assault.tell(len(left) * self.assault.passes)
             wrong = self._wrong(found, [defect[place] for place in left]).tolist()
             won = [at for at, each in enumerate(wrong) if each]
             places = [left[at] for at in won]

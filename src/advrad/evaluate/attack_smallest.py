@@ -17,6 +17,7 @@ from ..files import write_bytes
 from .attack_rows import Count, Radius, Row, array, image_path
 from .attack_search import Search, Turned
 from .health import SOUND, SUSPECT, UNCHECKED
+from .lost import lost
 from .rows import Rows
 
 SEARCH, CURVE = "search", "curve"
@@ -130,6 +131,6 @@ def _curve(rows: Sequence[tuple[float, Row]]) -> tuple[float | None, str, str | 
     if (rows[0][1]["verdict_clean"] == NG) != rows[0][1]["defect"]:
         return 0.0, CURVE, CLEAN
     for eps, row in rows:
-        if (row["verdict_attacked"] == NG) != row["defect"]:
+        if lost(row["attacked"]) or (row["verdict_attacked"] == NG) != row["defect"]:
             return eps, CURVE, None
     return None, CURVE, f"its verdict stands up to eps {rows[-1][0]:.4g}, the largest asked for"

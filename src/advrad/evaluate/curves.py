@@ -7,11 +7,13 @@ import numpy as np
 
 from .figures import DEFECT, GOOD, INK, SOFT, drawn
 from .health import SUSPECT
+from .lost import lost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = (GOOD, DEFECT, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+FEW = 6  # radii that each have a tick
 SIDES = {"robust_auroc_missed": "defects lowered", "robust_auroc_false_alarm": "good ones raised"}
 
 
@@ -30,7 +32,8 @@ def curve_figure(results: Mapping[str, Mapping[str, Any]]) -> bytes:
             for style, (key, words) in zip(("--", ":"), SIDES.items(), strict=True):
                 _line(axes, result, key, INK, words, style=style)
         norm = next(iter(results.values()))["settings"]["norm"]
-        _radii(axes, max(point[0] for each in results.values() for point in _points(each)), norm)
+        run = sorted({point[0] for each in results.values() for point in _points(each)})
+        _radii(axes, run[-1], norm, run)
         axes.set(ylim=(-0.02, 1.02), xlabel=_unit("radius of the attack", norm))
         axes.set_ylabel("image AUROC")
         axes.legend(loc="lower left")
@@ -65,7 +68,11 @@ def standing_figure(result: Mapping[str, Any]) -> bytes:
 
 
 def moves_figure(rows: Sequence[Mapping[str, Any]], threshold: float) -> bytes:
-    """Each image's score under attack against its clean score, with the threshold of NG."""
+    """Each image's score under attack against its clean score, with the threshold of NG.
+
+    An image whose score is no finite number under attack has no mark.
+    """
+    rows = [row for row in rows if not lost(row["attacked"])]
 
     def draw(axes: "Axes") -> None:
         values = [row[key] for row in rows for key in ("clean", "attacked")]
@@ -86,7 +93,7 @@ def moves_figure(rows: Sequence[Mapping[str, Any]], threshold: float) -> bytes:
         if logarithmic:
             axes.set(xscale="log", yscale="log")
         axes.set(xlabel="score, nobody attacks", ylabel="score under attack")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # no place inside is free
 
     return drawn(draw)
 
@@ -137,13 +144,15 @@ def _unit(words: str, norm: str) -> str:
     return f"{words}, {norm}" + (" (pixels a side)" if norm == "patch" else "")
 
 
-def _radii(axes: "Axes", most: float, norm: str) -> None:
-    """Ticks as one writes a radius: of linf in steps of 8 bits."""
-    if norm != "linf":
-        return
-    ticks, places = axes.get_xticks(), _steps(most)
-    axes.set_xticks(places if len(places) < 12 else list(ticks))
-    axes.set_xticklabels([f"{255 * place:g}/255" for place in axes.get_xticks()])
+def _radii(axes: "Axes", most: float, norm: str, run: Sequence[float] = ()) -> None:
+    """Ticks as one writes a radius, linf in steps of 8 bits; where few were run, at these."""
+    if 2 <= len(run) <= FEW and min(np.diff(run)) >= most / 10:
+        axes.set_xticks(run)
+    elif norm == "linf":
+        ticks, places = axes.get_xticks(), _steps(most)
+        axes.set_xticks(places if len(places) < 12 else list(ticks))
+    if norm == "linf":
+        axes.set_xticklabels([f"{255 * place:.3g}/255" for place in axes.get_xticks()])
 
 
 def _steps(most: float) -> list[float]:

@@ -19,7 +19,7 @@ from ..files import full_disk_told, plain, write_bytes, write_json
 from ..store import MANIFEST
 
 SETTINGS, ROWS, RESULT, MAPS = "settings.json", "images.jsonl", "result.json", ".maps"
-PAGE = "report.html"
+PAGE, ATTACKED = "report.html", "attacked"
 
 
 class Rows:
@@ -107,7 +107,13 @@ def _refuse_foreign(folder: Path) -> None:
         raise UsageError(f"{folder} is a file: results need a folder, name another --out")
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is a model's folder: name another --out for results")
-    found = [name for name in (PAGE, RESULT, ROWS) if (folder / name).exists()]
+    kept = folder / ATTACKED
+    if kept.exists() and not kept.is_dir():
+        raise UsageError(
+            f"{kept} is a file, and attacked images are kept in a folder of this name: name "
+            "another --out"
+        )
+    found = [name for name in (PAGE, RESULT, ROWS, ATTACKED) if (folder / name).exists()]
     if found and not (folder / SETTINGS).exists():
         raise UsageError(
             f"{folder} holds {found[0]}, which is no result of advrad, as {SETTINGS} is missing: "

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..attacks.objective import input_constant, reconstruction_constant
-from ..detectors import AdvRAD, Detector
+from ..detectors import AdvRAD, Autoencoder, Detector
 
 VIEWS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "reconstruction constant": reconstruction_constant,
@@ -41,3 +41,8 @@ def rungs(detector: Detector) -> list[Detector]:
     if not isinstance(detector, AdvRAD) or len(detector.depths) < 2:
         return [detector]
     return [detector.at(depth) for depth in detector.depths]
+
+
+def apart(detector: Detector) -> bool:
+    """Whether its score may be made of something else than its map, as of a module's pair."""
+    return not isinstance(detector, AdvRAD | Autoencoder)
