@@ -11,6 +11,7 @@ from toys import good
 from advrad.detectors import PatchCore, Run
 from advrad.detectors import _patches as patches
 from advrad.errors import DataError, UsageError
+from advrad.noise import AROUND, PerImage
 
 SETTINGS = {"size": 16, "channels": 1, "backbone": "untrained", "strides": [4, 8]}
 quiet = lambda done, total: None
@@ -137,6 +138,22 @@ def test_a_blur_wider_than_the_map_keeps_a_constant() -> None:
 def test_distances_are_cdist_s() -> None:
     rows, memory = torch.rand(2, 7, 5, dtype=torch.float64), torch.rand(9, 5, dtype=torch.float64)
     torch.testing.assert_close(patches.distances(rows, memory), torch.cdist(rows, memory))
+
+
+def test_under_noise_the_memory_is_of_noisy_images() -> None:
+    """One draw for each, by its place and the seed."""
+    train = good(10)
+    fitted = made().fit(train, Run(seed=3))
+    under = fitted.under_noise(train, Run(seed=5), sigma=0.5)
+    around = PerImage(5, [f"good-{i}" for i in range(10)])
+    noisy = train + 0.5 * around(train, AROUND)
+    rows = patches.rows(patches.embedded(fitted.features, noisy)).flatten(0, 1)
+    assert under.memorised is not None
+    torch.testing.assert_close(under.memorised, rows, rtol=1e-4, atol=1e-6)
+    same = fitted.under_noise(train, Run(seed=5), sigma=0.0).memorised
+    assert same is not None
+    assert fitted.memorised is not None
+    assert torch.equal(same, fitted.memorised)
 
 
 def test_too_few_patches_are_told() -> None:

@@ -35,6 +35,47 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch": 4,
         "rate": 1e-2,
     },
+    "cfa": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "memory": 20,
+        "pool": 100,
+        "steps": 8,
+        "batch": 4,
+        "blur": 1.0,
+    },
+    "cflow": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "coupling": 2,
+        "positions": 8,
+        "steps": 8,
+        "batch": 4,
+        "places": 20,
+        "rate": 1e-2,
+    },
+    "fastflow": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "coupling": 2,
+        "steps": 8,
+        "batch": 4,
+        "rate": 1e-2,
+    },
+    "padim": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "dims": 12,
+        "blur": 1.0,
+    },
     "patchcore": {
         "size": 16,
         "channels": 1,
@@ -44,12 +85,30 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "pool": 200,
         "blur": 1.0,
     },
+    "spade": {
+        "size": 16,
+        "channels": 1,
+        "backbone": "untrained",
+        "strides": [4, 8],
+        "memory": 8,
+        "neighbours": 3,
+        "compared": 2,
+        "blur": 1.0,
+    },
+    "trivial": {"size": 16, "channels": 1, "score": "mean_image"},
 }
 # Another value of a setting, under which what was learnt has another shape.
-RESHAPED: dict[str, dict[str, Any]] = {"patchcore": {"strides": [8, 16]}}
+RESHAPED: dict[str, dict[str, Any]] = {
+    "cfa": {"strides": [8, 16]},
+    "cflow": {"strides": [8, 16]},
+    "fastflow": {"strides": [8, 16]},
+    "padim": {"dims": 4},
+    "patchcore": {"strides": [8, 16]},
+    "spade": {"strides": [8, 16]},
+}
 # How far a score may lie outside its map, as a share of the map's largest value: where the score
 # is taken before the map is smoothed for the eye, or is weighed.
-OUTSIDE = {"patchcore": 1.0}
+OUTSIDE = {"patchcore": 1.0, "spade": 1.0}
 TINY = SETTINGS["advrad"]
 PAPER = {"score": "paper", "top": 0.0, "draws": 1}
 

@@ -11,25 +11,48 @@ from ..errors import ModelError, UsageError
 from .advrad import AdvRAD
 from .autoencoder import Autoencoder
 from .base import Anomaly, Detector, Images, Progress, Run
+from .cfa import CFA
+from .cflow import CFlow
+from .fastflow import FastFlow
+from .padim import PaDiM
 from .patchcore import PatchCore
+from .spade import SPADE
+from .trivial import Trivial
 
 __all__ = [
     "ALL",
+    "CFA",
+    "SPADE",
     "AdvRAD",
     "Anomaly",
     "Autoencoder",
+    "CFlow",
     "Detector",
+    "FastFlow",
     "Images",
+    "PaDiM",
     "PatchCore",
     "Progress",
     "Run",
+    "Trivial",
     "build",
     "load",
     "restore",
 ]
 
 ALL: dict[str, type[Detector]] = {
-    cls.__name__.lower(): cls for cls in (AdvRAD, Autoencoder, PatchCore)
+    cls.__name__.lower(): cls
+    for cls in (
+        AdvRAD,
+        Autoencoder,
+        CFA,
+        CFlow,
+        FastFlow,
+        PaDiM,
+        PatchCore,
+        SPADE,
+        Trivial,
+    )
 }
 
 

@@ -1,12 +1,14 @@
 """The settings that all detectors on frozen features share."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..networks import Features
 from ..networks.features import NETWORKS, STRIDES
 from ._checks import at_least, one_of
 from .base import Detector
+
+Kind = TypeVar("Kind", bound=Detector)
 
 
 def check_backbone(given: Mapping[str, Any]) -> None:
@@ -18,7 +20,17 @@ def check_backbone(given: Mapping[str, Any]) -> None:
     at_least("size", given["size"], max(given["strides"], default=1))
 
 
-def filled(detector: Detector, device: str) -> Features:
-    """The detector's backbone with the weights that its settings name, on the device."""
-    name, weights = str(detector.params["backbone"]), detector.params["weights"]
-    return Features(name, tuple(detector.params["strides"])).load(weights).to(device)
+def filled(detector: Any, device: str) -> Features:
+    """The detector's `features` anew, with the weights that its settings name, on the device."""
+    features, weights = detector.features, detector.params["weights"]
+    return Features(features.name, features.strides).load(weights).to(device)
+
+
+def twin(detector: Kind) -> Kind:
+    """A detector with the same settings and `features`, that has learnt nothing else."""
+    features: Any = detector.features
+    other: Any = type(detector)(**detector.params)
+    other.features.load_state_dict(features.state_dict())
+    device = next(features.parameters()).device
+    found: Kind = other.to(device).eval()
+    return found

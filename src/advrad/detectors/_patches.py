@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from ..networks import Features
 from ..networks.features import stacked
+from ..noise import AROUND, PerImage
+from ..scoring import enlarge
 from .base import Images, Run
 
 STEP = 8  # images at once while good ones are looked at
@@ -33,15 +35,19 @@ def rows(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
-def walked(images: Images, run: Run, look: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-    """What `look` sees in good images, batch by batch, without gradients."""
+def walked(
+    images: Images, run: Run, look: Callable[[Tensor], Tensor], sigma: float = 0.0
+) -> Iterator[Tensor]:
+    """What `look` sees in good images, batch by batch, without gradients; in each of them under
+    one draw of Gaussian noise with standard deviation sigma."""
     report = run.stage("looking at good images")
     for start in range(0, len(images), STEP):
         report(start, len(images))
         stop = min(start + STEP, len(images))
         x = torch.stack([images[i] for i in range(start, stop)]).to(run.device)
+        noise = PerImage(run.seed, [f"good-{i}" for i in range(start, stop)])
         with torch.no_grad():
-            yield look(x)
+            yield look(x + sigma * noise(x, AROUND) if sigma else x)
 
 
 def reservoir(batches: Iterator[Tensor], most: int, seed: int) -> Tensor:
@@ -99,16 +105,37 @@ WIDE = 128
 
 
 def distances(patches: Tensor, memory: Tensor) -> Tensor:
-    """Euclidean distances of patches (..., n, D) to a memory (m, D): (..., n, m).
+    """Euclidean distances of patches (..., n, D) to a memory (..., m, D): (..., n, m).
 
-    Where a patch is in the memory the slope of the root is infinite; there it is taken as 0.
+    Where a patch is in the memory the slope is taken as 0.
     """
-    squares = patches.square().sum(-1, keepdim=True) + memory.square().sum(-1)
-    squares = squares - 2 * patches @ memory.T
+    squares = patches.square().sum(-1, keepdim=True) + memory.square().sum(-1)[..., None, :]
+    return root(squares - 2 * patches @ memory.mT)
+
+
+def nearest(rows: Tensor, memory: Tensor, count: int) -> Tensor:
+    """Squared distances of rows (..., n, D) to the `count` rows next to each in a memory (m, D),
+    from near to far: (..., n, count).
+
+    Which ones they are has no slope. The differences are taken one by one, so that nothing is
+    lost where a row lies close to the memory.
+    """
+    with torch.no_grad():
+        place = distances(rows, memory).topk(count, largest=False).indices
+    return (rows[..., None, :] - memory[place]).square().sum(-1)
+
+
+def root(squares: Tensor) -> Tensor:
+    """The square root, with a slope of 0 at 0 where it would be infinite."""
     return torch.where(squares > TINY, squares.clamp_min(TINY).sqrt(), 0.0)
 
 
 TINY = 1e-12
+
+
+def mapped(found: Tensor, size: int, sigma: float) -> Tensor:
+    """What was found at each patch, (B, h, w), as a smooth map (B, size, size)."""
+    return blurred(enlarge(found[:, None], [size] * 2)[:, 0], sigma)
 
 
 def blurred(maps: Tensor, sigma: float = 4.0) -> Tensor:

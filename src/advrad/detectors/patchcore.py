@@ -15,7 +15,7 @@ from ..networks import Features
 from ..noise import Noise, fresh
 from ..scoring import enlarge
 from . import _patches as patches
-from ._backbone import check_backbone, filled
+from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
 
@@ -71,9 +71,18 @@ class PatchCore(Detector):
         """Memorises patches of good images; nothing is trained, and nothing is chosen."""
         images = Fitting(images, self.channels, self.input_size)
         self.features = filled(self, run.device)
+        return self.memorise(images, run)
+
+    def memorise(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
+        """Chooses the memory anew, of good images under Gaussian noise with standard deviation
+        sigma, in the [0, 1] scale; the backbone stays.
+
+        Raises DataError where they have fewer patches than a score takes in.
+        """
+        images = Fitting(images, self.channels, self.input_size)
         self.memorised = None
         look = lambda x: patches.rows(patches.embedded(self.features, x)).flatten(0, 1)
-        found = patches.reservoir(patches.walked(images, run, look), self.pool, run.seed)
+        found = patches.reservoir(patches.walked(images, run, look, sigma), self.pool, run.seed)
         if len(found) < self.neighbours:
             raise DataError(
                 f"{len(images)} good images have {len(found)} patches: neighbours="
@@ -82,6 +91,12 @@ class PatchCore(Detector):
         report = run.stage("choosing the memory")
         self.memorised = found[patches.coreset(found, self.memory, run.seed, report)]
         return self.eval()
+
+    def under_noise(
+        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
+    ) -> "PatchCore":
+        """The same backbone, with a memory of patches under the noise."""
+        return twin(self).memorise(images, run, sigma)
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
@@ -94,8 +109,7 @@ class PatchCore(Detector):
         rows = patches.rows(maps)
         nearest, place = patches.distances(rows, self.memorised).min(2)  # (B, n)
         where = nearest.unflatten(1, maps.shape[-2:])
-        large = enlarge(where[:, None], [self.input_size] * 2)
-        found = patches.blurred(large[:, 0], self.blur)
+        found = patches.mapped(where, self.input_size, self.blur)
         if found.shape[-2:] != x.shape[-2:]:
             found = enlarge(found[:, None], x.shape[-2:])[:, 0]
         return Anomaly(self._weighed(rows, nearest, place), found)
@@ -116,8 +130,7 @@ class PatchCore(Detector):
             around = patches.distances(star, self.memorised)
             support = around.topk(min(self.neighbours, len(self.memorised)), largest=False).indices
         gap = (patch - self.memorised[support]).square().sum(2)  # (B, b)
-        apart = torch.where(gap > patches.TINY, gap.clamp_min(patches.TINY).sqrt(), 0.0)
-        return (1 - apart.softmax(1)[:, 0]) * score
+        return (1 - patches.root(gap).softmax(1)[:, 0]) * score
 
     def check(self) -> None:
         wide = sum(self.features.channels())

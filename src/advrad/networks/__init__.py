@@ -2,5 +2,6 @@
 
 from .autoencoder import ConvolutionalAutoencoder
 from .features import Features
+from .flow import Coupling, Flow
 
-__all__ = ["ConvolutionalAutoencoder", "Features"]
+__all__ = ["ConvolutionalAutoencoder", "Coupling", "Features", "Flow"]
