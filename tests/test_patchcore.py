@@ -156,6 +156,16 @@ def test_under_noise_the_memory_is_of_noisy_images() -> None:
     assert torch.equal(same, fitted.memorised)
 
 
+def test_under_noise_the_backbone_is_the_fitted_one_whatever_its_file_holds_now() -> None:
+    train = good(4)
+    fitted = made().fit(train)
+    for weight in fitted.features.parameters():
+        weight.mul_(1.5)
+    under, own = fitted.under_noise(train, sigma=0.5), fitted.features.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in under.features.state_dict().items())
+    assert under.features is not fitted.features  # they move to devices apart
+
+
 def test_too_few_patches_are_told() -> None:
     with pytest.raises(DataError, match="1 good images have 16 patches: neighbours=17"):
         made(neighbours=17).fit(good(1))
