@@ -47,6 +47,7 @@ def test_the_paper_s_preset_is_its_recipe() -> None:
         "clip": 0.0,
         "augment": (),
         "precision": "float32",
+        "carried": 0.0,
     }
 
 
@@ -77,7 +78,7 @@ def test_what_is_given_takes_the_preset_s_place_and_nothing_else_moves(preset: s
     [
         ({"preset": "slow"}, "preset=slow: expected one of paper, fast"),
         ({"channels": 2}, "channels=2: expected one of 1, 3"),
-        ({"score": "best"}, "score=best: expected one of paper, deviation, signed"),
+        ({"score": "best"}, "score=best: expected one of paper, deviation, coarse, signed"),
         ({"schedule": "square"}, "schedule=square: expected one of linear, cosine"),
         ({"precision": "float16"}, "precision=float16: expected one of float32, bfloat16"),
         ({"augment": ["flips", "shear"]}, "augment=shear: expected one of flips"),

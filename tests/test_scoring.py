@@ -120,7 +120,19 @@ SPREAD = torch.full((1, 4, 4), 0.1)
 
 def test_the_scores_are_these() -> None:
     """A new score comes with tests of its own: add its name here."""
-    assert set(scoring.SCORES) == {"paper", "deviation", "signed"}
+    assert set(scoring.SCORES) == {"paper", "deviation", "coarse", "signed"}
+
+
+def test_the_coarse_view_leaves_the_finest_scale_out() -> None:
+    gap = torch.rand(2, 3, 16, 16) - 0.5
+    side = scoring.window(16)
+    coarse, all_of_it = (scoring.SCORES[name].views(gap) for name in ("coarse", "deviation"))
+    finest = mean_filter(gap.square().mean(1), side)[:, None]
+    torch.testing.assert_close(4 * all_of_it, 3 * coarse + finest)
+    assert scoring.SCORES["coarse"].judge is scoring.SCORES["deviation"].judge
+    level = torch.full((1, 1, 16, 16), 0.5)
+    middle = scoring.SCORES["coarse"].views(level)[..., 8, 8]
+    assert float(middle) == pytest.approx(0.25)
 
 
 def judge(error: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,6 +125,8 @@ def carried_level(settings: Settings) -> int:
 
     Raises UsageError where no level has so much.
     """
+    if not settings.carried:
+        return 0
     try:
         return SCHEDULES[settings.schedule]().level(2 * settings.carried)
     except ValueError as error:
