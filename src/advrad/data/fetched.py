@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,14 +183,27 @@ def _fashion(source: Path) -> Arrays:
 
 @contextlib.contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
-    """A temporary folder with what a .tgz holds; nothing is written outside it."""
+    """A temporary folder with the files that a .tgz holds; nothing is written outside it."""
     with tempfile.TemporaryDirectory() as place:
         try:
             with tarfile.open(source) as archive:
-                archive.extractall(place, filter="data")
-        except (OSError, tarfile.TarError) as error:
+                for member in archive:
+                    _extract(archive, member, Path(place))
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             raise DataError(f"{source} cannot be unpacked: {error}") from error
         yield Path(place)
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+    """One plain file; tarfile's own filter came with Python 3.11.4, after the first 3.11."""
+    path = (place / member.name).resolve()
+    if not path.is_relative_to(place.resolve()):
+        raise tarfile.TarError(f"{member.name} would be written outside the folder")
+    content = archive.extractfile(member) if member.isfile() else None
+    if content is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def idx_folder(folder: Path, published: Mapping[str, str] | None = None) -> dict[str, Bytes]:
