@@ -75,6 +75,8 @@ def _found(smoothed: Smoothed, images: Any, asked: argparse.Namespace) -> dict[s
     room = [float(c - b.lower) if bad else float(b.upper - c)
             for c, b, bad in zip(clean, bounds, labels, strict=True)]  # fmt: skip
     return {
+        "data": asked.data,
+        "size": asked.size,
         "sigma": asked.sigma,
         "radius": asked.radius,
         "samples": asked.samples,
