@@ -241,7 +241,8 @@ def _soundness() -> list[list[str]]:
         record = json.loads(path.read_text())
         f = record["figures"]
         label = (
-            f"{f['data']}, {f['size']} px, {f['images']} certificates attacked, sigma {f['sigma']:g}, l2 "
+            f"{f['data']}, {f['size']} px, {f['images']} certificates attacked, "
+            f"sigma {f['sigma']:g}, l2 "
             f"{f['radius']:g}: violations"
         )
         told = (
