@@ -5,7 +5,7 @@ the step `AROUND` of it, and the score, if it takes any, the others. A run that 
 with the very draws that it would have made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,14 +54,14 @@ class Smoothing:
         return copies + self.sigma * noise(copies, AROUND), noise
 
     @torch.no_grad()
-    def draws(self, score: Score, x: Tensor, name: str) -> Tensor:
-        """n draws of the score of one image (C, H, W) around it: (n, ...), on the CPU.
-
-        `name` stands for the image: the same name has the same draws.
-        """
-        found = []
+    def batches(self, score: Score, x: Tensor, name: str) -> Iterator[Tensor]:
+        """n draws of the score of one image (C, H, W) around it, batch by batch: (b, ...), on the
+        CPU. `name` stands for the image: the same name has the same draws."""
         for start in range(0, self.samples, self.batch):
             stop = min(start + self.batch, self.samples)
             batch, inner = self.noisy(x, name, start, stop)
-            found.append(score(batch, inner).float().cpu())
-        return torch.cat(found)
+            yield score(batch, inner).float().cpu()
+
+    def draws(self, score: Score, x: Tensor, name: str) -> Tensor:
+        """All of them, (n, ...)."""
+        return torch.cat(list(self.batches(score, x, name)))

@@ -13,6 +13,11 @@ from ._log import TrainingLog
 from .base import Progress, Run
 
 
+def short(steps: int, rate: float) -> Recipe:
+    """Of a training of minutes: a few steps of warm-up, then down along half a cosine."""
+    return Recipe(steps, rate, warmup=min(20, steps // 5), decay=True, average=0.99)
+
+
 def learn(
     module: nn.Module,
     loss: Callable[[int], Tensor],

@@ -46,8 +46,9 @@ def walked(
         stop = min(start + STEP, len(images))
         x = torch.stack([images[i] for i in range(start, stop)]).to(run.device)
         noise = PerImage(run.seed, [f"good-{i}" for i in range(start, stop)])
-        with torch.no_grad():
-            yield look(x + sigma * noise(x, AROUND) if sigma else x)
+        with torch.no_grad():  # not across the yield, where it would hold in the caller too
+            seen = look(x + sigma * noise(x, AROUND) if sigma else x)
+        yield seen
 
 
 def reservoir(batches: Iterator[Tensor], most: int, seed: int) -> Tensor:

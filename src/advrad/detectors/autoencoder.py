@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from .. import scoring
-from ..diffusion import Recipe
 from ..diffusion.augment import ALL as VIEWS
 from ..diffusion.batches import Batches
 from ..errors import UsageError
 from ..networks import ConvolutionalAutoencoder
 from ..noise import Noise, fresh
 from ._checks import at_least, one_of, plain, share, typed
-from ._learning import learn
+from ._learning import learn, short
 from ._moments import measured
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
@@ -204,7 +203,7 @@ class Autoencoder(Detector):
     def _learn(self, images: Images, run: Run) -> None:
         s = self.settings
         batches = Batches(images, s.batch, s.augment, run.seed, run.device)
-        recipe = Recipe(s.steps, s.rate, warmup=min(20, s.steps // 5), decay=True, average=0.99)
+        recipe = short(s.steps, s.rate)
         trained = {name: getattr(s, name) for name in TRAINED}
         self.spent = learn(
             self.network, lambda n: self._error(batches.draw(n)[0]).mean(), recipe, run, trained

@@ -17,7 +17,6 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import Recipe
 from ..diffusion.batches import Batches
 from ..errors import UsageError
 from ..networks import Coupling, Features, Flow
@@ -27,7 +26,7 @@ from . import _flows as flows
 from . import _patches as patches
 from ._backbone import check_backbone, filled
 from ._checks import at_least, plain, share
-from ._learning import learn
+from ._learning import learn, short
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 CLAMP = 1.9
@@ -177,9 +176,7 @@ class CFlow(Detector):
             pairs = zip(self.flows, found, strict=True)
             return torch.stack([surprise(flow, *rows).mean() for flow, rows in pairs]).sum()
 
-        recipe = Recipe(
-            self.steps, self.rate, warmup=min(20, self.steps // 5), decay=True, average=0.99
-        )
+        recipe = short(self.steps, self.rate)
         trained = {name: getattr(self, name) for name in TRAINED}
         self.spent = learn(self.flows, loss, recipe, run, trained)
 

@@ -6,8 +6,7 @@ and 1 x 1 in turn, learns the density of frozen features by maximum likelihood (
 Features are normalised image by image and, as the published layer norm has an offset for every
 place, taken as their difference from what good images show there; else the padding of the backbone
 makes every corner a defect. The default strides are those of CFlow; published are 4, 8 and 16 of a
-ResNet, but the fine grain at stride 4 is the loudest in a mean of unbounded scores: on elpv-mono
-made defects are then told from held-out good images with .90 instead of .98.
+ResNet, but the fine grain at stride 4 is the loudest in a mean of unbounded scores.
 
 What is published, by gathierry and in anomalib, scores a place by -exp(-|z|^2 / 2C), averaged over
 strides. That lies in [-1, 0] and goes flat where a defect is plain: at |z|^2 / C = 40 its slope is
@@ -22,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import Recipe
 from ..diffusion.batches import Batches
 from ..networks import Coupling, Features, Flow
 from ..networks.flow import convolutions, log_density, permutation
@@ -30,7 +28,7 @@ from ..noise import Noise, fresh
 from . import _flows as flows
 from ._backbone import check_backbone, filled
 from ._checks import at_least, one_of, plain, share
-from ._learning import learn
+from ._learning import learn, short
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 KERNELS = (3, 1)  # in turn (Figure 2)
@@ -173,8 +171,6 @@ class FastFlow(Detector):
                 maps = self._seen(x)
             return torch.stack([likelihood(*f).mean() for f in self._flowed(maps)]).sum()
 
-        recipe = Recipe(
-            self.steps, self.rate, warmup=min(20, self.steps // 5), decay=True, average=0.99
-        )
+        recipe = short(self.steps, self.rate)
         trained = {name: getattr(self, name) for name in TRAINED}
         self.spent = learn(self.flows, loss, recipe, run, trained)

@@ -1,6 +1,5 @@
 """The verdict of the smoothed detector on single images, and how far no change can turn it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +114,8 @@ class Certifier:
         way, bound = self.smoothed.way, self.smoothed.calibration.threshold
         above = below = drawn = 0
         label: int | None = None
-        for scores in self._batches(x, name):
+        score = lambda batch, noise: self.smoothed.detector(batch, noise, draws=1).score
+        for scores in way.smoothing(BATCH).batches(score, x, name):
             known = scores[torch.isfinite(scores)]
             above += int((known >= bound).sum())
             below += int((known < bound).sum())
@@ -130,12 +130,3 @@ class Certifier:
             "certified_radius": None if label == ABSTAIN else self.radius,
             "certified_draws": drawn,
         }
-
-    def _batches(self, x: Tensor, name: str) -> Iterator[Tensor]:
-        """The draws that `draws` would make, batch by batch."""
-        smoothing = self.smoothed.way.smoothing(BATCH)
-        with torch.no_grad():
-            for start in range(0, smoothing.samples, BATCH):
-                stop = min(start + BATCH, smoothing.samples)
-                batch, noise = smoothing.noisy(x, name, start, stop)
-                yield self.smoothed.detector(batch, noise, draws=1).score.float().cpu()
