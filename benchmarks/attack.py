@@ -11,14 +11,11 @@
 import argparse
 import ctypes
 import gc
-import statistics
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import keep, load_average
+from common import keep, load_average, seconds, spread
 
 from advrad.attacks import Linf, pgd
 from advrad.attacks.objective import eot, log_sum_exp
@@ -36,14 +33,14 @@ def main() -> None:
     detector, x, ids = _subject()
     bare, attacked = [], []
     for _ in range(rounds + 1):
-        bare.append(_seconds(lambda: _bare(detector, x)))
-        attacked.append(_seconds(lambda: _attack(detector, x, ids)))
+        bare.append(seconds(lambda: _bare(detector, x)))
+        attacked.append(seconds(lambda: _attack(detector, x, ids)))
     ratios = [one / other for one, other in zip(bare[1:], attacked[1:], strict=True)]
     keep(
         "attack",
         {
-            "rate_of_pgd_to_bare_loop": _spread(ratios),
-            "bare_seconds_per_evaluation": _spread([s / STEPS / BATCH for s in bare[1:]]),
+            "rate_of_pgd_to_bare_loop": spread(ratios),
+            "bare_seconds_per_evaluation": spread([s / STEPS / BATCH for s in bare[1:]]),
             "rounds": rounds,
             "mib_above_start": {str(draws): _mib(detector, x, ids, draws) for draws in DRAWS},
             "load_average": load_average(),
@@ -117,16 +114,6 @@ def _give_back() -> None:
 def _resident() -> float:
     with open("/proc/self/statm") as file:  # noqa: PTH123 - hot loop
         return int(file.read().split()[1]) * 4096 / 2**20
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 if __name__ == "__main__":

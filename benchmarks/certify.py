@@ -10,12 +10,9 @@ AdvRAD of preset fast at 64 px (untrained: the cost is the same), scored as `mat
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
-from common import keep, load_average
+from common import keep, load_average, seconds, spread
 
 from advrad.certify import ordered
 from advrad.detectors import AdvRAD
@@ -35,18 +32,18 @@ def main() -> None:
     smoothing = Way(SIGMA, asked.samples, "matched").smoothing(BATCH)
     whole, bare, scored = [], [], []
     for _ in range(asked.rounds + 1):
-        whole.append(_seconds(lambda: drawn(detector, smoothing, x, "image")))
-        scored.append(_seconds(lambda: _scored(detector, x, asked.samples)))
-        bare.append(_seconds(lambda: _bare(detector, x, asked.samples)))
+        whole.append(seconds(lambda: drawn(detector, smoothing, x, "image")))
+        scored.append(seconds(lambda: _scored(detector, x, asked.samples)))
+        bare.append(seconds(lambda: _bare(detector, x, asked.samples)))
     keep(
         "certify",
         {
             "samples": asked.samples,
-            "seconds": _spread(whole[1:]),
-            "to_bare_forward_passes": _spread(
+            "seconds": spread(whole[1:]),
+            "to_bare_forward_passes": spread(
                 [one / other for one, other in zip(whole[1:], bare[1:], strict=True)]
             ),
-            "to_scoring_alone": _spread(
+            "to_scoring_alone": spread(
                 [one / other for one, other in zip(whole[1:], scored[1:], strict=True)]
             ),
             "rounds": asked.rounds,
@@ -80,16 +77,6 @@ def _scored(detector: AdvRAD, x: torch.Tensor, samples: int) -> None:
         noisy = copies + SIGMA * torch.randn_like(copies)
         found.append(detector(noisy, fresh, draws=1).score)
     ordered(torch.cat(found))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,15 @@ def keep(name: str, figures: Any) -> None:
 def load_average() -> float:
     """How busy the machine was in the last minute, beside what was measured."""
     return round(os.getloadavg()[0], 2)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What it takes, once."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}

@@ -9,10 +9,9 @@ most 30 ms.
 
 import argparse
 import statistics
-import time
 
 import torch
-from common import keep, load_average
+from common import keep, load_average, seconds, spread
 
 from advrad.detectors import AdvRAD
 from advrad.diffusion.batches import DrawnLoss
@@ -30,23 +29,23 @@ def main() -> None:
     preset, whole = _ready("bfloat16", [25, 50, 100]), []
     for turn in range(-1, TURNS):
         with torch.no_grad():
-            took = _seconds(lambda: preset(x, PerImage(0, NAMES)))
+            took = seconds(lambda: preset(x, PerImage(0, NAMES)))
         if turn >= 0:
             whole.append(1000 * took / BATCH)
         for precision, detector in detectors.items():
             with torch.no_grad():
-                took = _seconds(lambda d=detector: d(x, PerImage(0, NAMES), draws=1))
+                took = seconds(lambda d=detector: d(x, PerImage(0, NAMES), draws=1))
             loss = DrawnLoss(detector.denoiser, x, BATCH, (1, 400))
-            step = _seconds(lambda n=loss: n(1).backward())
+            step = seconds(lambda n=loss: n(1).backward())
             if turn >= 0:
                 predict[precision].append(1000 * took / BATCH)
                 train[precision].append(step)
     keep(
         "speed",
         {
-            "prediction_ms_per_image": {p: _spread(v) for p, v in predict.items()},
-            "prediction_ms_per_image_preset": _spread(whole),
-            "training_seconds_per_step_of_16": {p: _spread(v) for p, v in train.items()},
+            "prediction_ms_per_image": {p: spread(v) for p, v in predict.items()},
+            "prediction_ms_per_image_preset": spread(whole),
+            "training_seconds_per_step_of_16": {p: spread(v) for p, v in train.items()},
             "ratio_float32_to_bfloat16": {
                 "prediction": _ratio(predict),
                 "training": _ratio(train),
@@ -65,20 +64,6 @@ def _ready(precision: str, depth: int | list[int] = 200) -> AdvRAD:
     torch.manual_seed(0)
     detector = AdvRAD(channels=1, depth=depth, precision=precision, steps=1, warmup=0)
     return detector.fit(torch.rand(BATCH, 1, 128, 128))
-
-
-def _seconds(work: object) -> float:
-    start = time.perf_counter()
-    work()  # type: ignore[operator]
-    return time.perf_counter() - start
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "least": round(min(values), 3),
-        "most": round(max(values), 3),
-    }
 
 
 def _ratio(values: dict[str, list[float]]) -> float:

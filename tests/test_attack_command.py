@@ -18,7 +18,8 @@ from torch import Tensor
 from advrad import metrics
 from advrad.attacks.strongest import SUITES, Cost, Part, Suite
 from advrad.cli import main
-from advrad.commands.attack import kept, radius
+from advrad.commands.attack import radius
+from advrad.commands.tested import kept
 from advrad.detectors import AdvRAD, Anomaly
 from advrad.errors import UsageError
 from advrad.evaluate import attacked

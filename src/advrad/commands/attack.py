@@ -19,6 +19,7 @@ from .options import (
     Layout,
     Limit,
     Model,
+    ModelSplit,
     Out,
     Root,
     SkipBad,
@@ -27,6 +28,7 @@ from .options import (
 from .output import print_json
 from .progress import progress
 from .stopping import stopping
+from .tested import dataset_for, kept
 
 SUITE = "quick, standard, strong, paper-pgd, paper-eot or paper-bpda; each says what it costs."
 
@@ -76,17 +78,13 @@ def attack(
     limit: Limit = None,
     layout: Layout = None,
     category: Category = None,
-    split_seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of the split; without it, the one of the training."),
-    ] = None,
+    split_seed: ModelSplit = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Say how well MODEL tells good from defective test images of ROOT under attack."""
     radii = [radius(words) for words in eps or []]
     largest = None if smallest_eps is None else radius(smallest_eps, "--smallest-eps")
-    from ..data import load
     from ..evaluate import Evaluation
     from ..evaluate.attack_expected import expected
     from ..evaluate.attack_report import write_attack_report
@@ -110,8 +108,7 @@ def attack(
         wanted = wanted.through(load_model(source).detector)
     wanted.assaults(fitted)  # an impossible radius is told before any image is read
     wanted.search(fitted)
-    drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
-    dataset = load(root, layout=layout, category=category, split_seed=drawn)
+    dataset = dataset_for(fitted, root, layout, category, split_seed)
     print(announced(wanted, expected(fitted, dataset, wanted, out)), file=sys.stderr)
     with stopping(partial(kept, out)) as check, progress("attacking") as tell:
 
@@ -128,17 +125,6 @@ def attack(
         typer.echo(attacked(result, verdicts, page))
     if not all(verdict["holds"] for verdict in verdicts):
         raise typer.Exit(1)
-
-
-def kept(out: Path | None) -> str:
-    """How to go on after a stop: with the rows that were finished, if there are any."""
-    from ..evaluate.rows import ROWS
-
-    if out is None:
-        return "nothing is kept"
-    if not (out / ROWS).exists():
-        return "no row is finished yet: to begin anew, run the same command again"
-    return "rows are kept: to go on, run the same command again"
 
 
 def radius(words: str, option: str = "--eps") -> float:

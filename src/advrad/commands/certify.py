@@ -1,6 +1,7 @@
 """`advrad certify`: what no attack within a radius can change."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from .options import (
     Layout,
     Limit,
     Model,
+    ModelSplit,
     Out,
     Root,
     SkipBad,
@@ -22,6 +24,7 @@ from .options import (
 from .output import print_json
 from .progress import progress
 from .stopping import stopping
+from .tested import dataset_for, kept
 
 NOISE = "Standard deviation of the noise, for images in [0, 1]; repeatable. 0.06, 0.12 and 0.25 "
 
@@ -74,10 +77,7 @@ def certify(
     limit: Limit = None,
     layout: Layout = None,
     category: Category = None,
-    split_seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of the split; without it, the one of the training."),
-    ] = None,
+    split_seed: ModelSplit = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -86,7 +86,6 @@ def certify(
     Speaks of the smoothed detector: the median of the score under Gaussian noise, with a threshold
     of its own, which is kept in MODEL for `predict --certify`.
     """
-    from ..data import load
     from ..errors import UsageError
     from ..evaluate import Evaluation
     from ..evaluate.certificate import Certificate
@@ -111,11 +110,9 @@ def certify(
         if gate.radius is not None and f"{gate.radius:g}" not in map("{:g}".format, wanted.radii):
             raise UsageError(f"--require {gate}: add  --radius {gate.radius:g}  too")
     fitted = load_model(model)
-    drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
-    dataset = load(root, layout=layout, category=category, split_seed=drawn)
+    dataset = dataset_for(fitted, root, layout, category, split_seed)
     print(announced(prepared(fitted, dataset, wanted)), file=sys.stderr)
-    kept = "rows are kept: to go on, run the same command again" if out else "nothing is kept"
-    with stopping(kept) as check, progress("certifying") as tell:
+    with stopping(partial(kept, out)) as check, progress("certifying") as tell:
 
         def report(done: int, total: int) -> None:
             tell(done, total)

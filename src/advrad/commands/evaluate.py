@@ -1,5 +1,6 @@
 """`advrad evaluate`: metrics on the test images, misses and false alarms at the threshold."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from .options import (
     Layout,
     Limit,
     Model,
+    ModelSplit,
     NoiseSeed,
     Out,
     Root,
@@ -22,6 +24,7 @@ from .options import (
 from .output import print_json
 from .progress import progress
 from .stopping import stopping
+from .tested import dataset_for, kept
 
 Requirements = Annotated[
     list[str] | None,
@@ -45,15 +48,11 @@ def evaluate(
     limit: Limit = None,
     layout: Layout = None,
     category: Category = None,
-    split_seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of the split; without it, the one of the training."),
-    ] = None,
+    split_seed: ModelSplit = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Say how well MODEL tells the good from the defective test images of ROOT."""
-    from ..data import load
     from ..evaluate import Evaluation, evaluate
     from ..evaluate.evaluation_report import write_evaluation_report
     from ..evaluate.requirements import Requirement, judged
@@ -63,10 +62,8 @@ def evaluate(
     wanted = Evaluation(seed, batch_size, resolve(device), limit, skip_bad)
     gates = [Requirement.parse(words) for words in require or []]
     fitted = load_model(model)
-    drawn = fitted.about.get("split_seed", 0) if split_seed is None else split_seed
-    dataset = load(root, layout=layout, category=category, split_seed=drawn)
-    kept = "rows are kept: to go on, run the same command again" if out else "nothing is kept"
-    with stopping(kept) as check, progress("scoring") as tell:
+    dataset = dataset_for(fitted, root, layout, category, split_seed)
+    with stopping(partial(kept, out)) as check, progress("scoring") as tell:
 
         def report(done: int, total: int) -> None:
             tell(done, total)

@@ -57,6 +57,12 @@ Category = Annotated[
 SplitSeed = Annotated[
     int, typer.Option(min=0, help="Seed of the split, where one has to be drawn.")
 ]
+ModelSplit = Annotated[
+    int | None,
+    typer.Option(
+        "--split-seed", min=0, help="Seed of the split; without it, the one of the training."
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave unreadable images out, and count them.")
 ]

@@ -35,10 +35,14 @@ class Anomaly(NamedTuple):
 def judged(found: Tensor, top: float, x: Tensor) -> Anomaly:
     """The anomaly of a map (B, h, w): the mean of its largest share, 0 for the maximum, and the
     map as large as the images x, (B, C, H, W)."""
-    score = scoring.aggregate(found, top)
-    if found.shape[-2:] != x.shape[-2:]:
-        found = scoring.enlarge(found[:, None], x.shape[-2:])[:, 0]
-    return Anomaly(score, found)
+    return Anomaly(scoring.aggregate(found, top), as_large(found, x))
+
+
+def as_large(found: Tensor, x: Tensor) -> Tensor:
+    """A map (B, h, w) as large as the images x, (B, C, H, W)."""
+    if found.shape[-2:] == x.shape[-2:]:
+        return found
+    return scoring.enlarge(found[:, None], x.shape[-2:])[:, 0]
 
 
 class Progress(NamedTuple):

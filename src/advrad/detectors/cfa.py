@@ -23,13 +23,12 @@ from ..diffusion.batches import Batches
 from ..errors import DataError
 from ..networks import Features
 from ..noise import Noise, fresh
-from ..scoring import aggregate, enlarge
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
 from ._clusters import kmeans
 from ._learning import learn
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 NU = 1e-3  # the paper's; one over it weighs the loss
 SCORED = ("blur",)  # settings on which the weights do not depend
@@ -170,11 +169,7 @@ class CFA(Detector):
         maps = self._described(self.seen(x))
         squares = patches.nearest(patches.rows(maps), self.centres, self.neighbours)
         where = certain(squares).unflatten(1, maps.shape[-2:])
-        found = patches.mapped(where, self.input_size, self.blur)
-        score = aggregate(found)
-        if found.shape[-2:] != x.shape[-2:]:
-            found = enlarge(found[:, None], x.shape[-2:])[:, 0]
-        return Anomaly(score, found)
+        return judged(patches.mapped(where, self.input_size, self.blur), 0.0, x)
 
     def _described(self, x: Tensor) -> Tensor:
         """(B, C, size, size) -> adapted features (B, D, h, w)."""

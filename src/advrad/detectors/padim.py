@@ -17,11 +17,10 @@ from torch import Tensor
 from ..networks import Features
 from ..networks.features import stacked
 from ..noise import Noise, fresh
-from ..scoring import aggregate, enlarge
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 RIDGE = 0.01  # the paper's epsilon, added to each variance (Section III.B)
 
@@ -116,11 +115,7 @@ class PaDiM(Detector):
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
         rows, side = self._embedded(self.seen(x))
         where = mahalanobis(rows, self.typical, self.whitening).unflatten(1, side)
-        found = patches.mapped(where, self.input_size, self.blur)
-        score = aggregate(found)
-        if found.shape[-2:] != x.shape[-2:]:
-            found = enlarge(found[:, None], x.shape[-2:])[:, 0]
-        return Anomaly(score, found)
+        return judged(patches.mapped(where, self.input_size, self.blur), 0.0, x)
 
     def _embedded(self, x: Tensor) -> tuple[Tensor, torch.Size]:
         """The channels that were drawn at each place, (B, n, d), and the places' sides."""

@@ -13,11 +13,10 @@ from torch import Tensor
 from ..errors import DataError
 from ..networks import Features
 from ..noise import Noise, fresh
-from ..scoring import enlarge
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, as_large
 
 
 class PatchCore(Detector):
@@ -109,9 +108,7 @@ class PatchCore(Detector):
         rows = patches.rows(maps)
         nearest, place = patches.distances(rows, self.memorised).min(2)  # (B, n)
         where = nearest.unflatten(1, maps.shape[-2:])
-        found = patches.mapped(where, self.input_size, self.blur)
-        if found.shape[-2:] != x.shape[-2:]:
-            found = enlarge(found[:, None], x.shape[-2:])[:, 0]
+        found = as_large(patches.mapped(where, self.input_size, self.blur), x)
         return Anomaly(self._weighed(rows, nearest, place), found)
 
     def _weighed(self, rows: Tensor, nearest: Tensor, place: Tensor) -> Tensor:

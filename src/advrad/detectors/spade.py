@@ -17,12 +17,12 @@ from torch import Tensor
 from ..networks import Features
 from ..networks.features import stacked
 from ..noise import Noise, fresh
-from ..scoring import aggregate, enlarge
+from ..scoring import aggregate
 from ..tune import evenly
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
+from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, as_large
 
 WHOLE = 32  # the stride of the features that are averaged over the image
 SCALED = 32  # good images at most on which the map's scale is measured
@@ -121,9 +121,7 @@ class SPADE(Detector):
         whole, rows, side = self._embedded(self.seen(x))
         near = self._near(whole)
         where = self.scale * self._apart(rows, near).unflatten(1, side)
-        found = patches.mapped(where, self.input_size, self.blur)
-        if found.shape[-2:] != x.shape[-2:]:
-            found = enlarge(found[:, None], x.shape[-2:])[:, 0]
+        found = as_large(patches.mapped(where, self.input_size, self.blur), x)
         return Anomaly(self._far(whole, near), found)
 
     def _embedded(self, x: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
