@@ -1,12 +1,13 @@
-"""The settings that all detectors on frozen features share."""
+"""What all detectors on frozen features share, and those among them that only remember."""
 
+import abc
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..networks import Features
 from ..networks.features import NETWORKS, STRIDES
 from ._checks import at_least, one_of
-from .base import Detector
+from .base import PLAIN, Detector, Fitting, Images, Run
 
 Kind = TypeVar("Kind", bound=Detector)
 
@@ -34,3 +35,26 @@ def twin(detector: Kind) -> Kind:
     device = next(features.parameters()).device
     found: Kind = other.to(device).eval()
     return found
+
+
+class Memory(Detector):
+    """A deterministic detector that trains nothing: it remembers what good images look like."""
+
+    features: Features
+
+    def fit(self, images: Images, run: Run = PLAIN) -> Self:
+        """Memorises good images; nothing is trained, and nothing is chosen."""
+        images = Fitting(images, self.channels, self.input_size)
+        self.features = filled(self, run.device)
+        return self.memorise(images, run)
+
+    @abc.abstractmethod
+    def memorise(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
+        """Fills the memory anew, with good images under Gaussian noise with standard deviation
+        sigma, in the [0, 1] scale; the backbone stays."""
+
+    def under_noise(
+        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
+    ) -> "Memory":
+        """The same backbone, with a memory of good images under the noise."""
+        return twin(self).memorise(images, run, sigma)

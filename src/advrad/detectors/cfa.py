@@ -27,7 +27,7 @@ from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
 from ._checks import at_least, plain
 from ._clusters import kmeans
-from ._learning import learn
+from ._learning import drawn, learn
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 NU = 1e-3  # the paper's; one over it weighs the loss
@@ -122,9 +122,7 @@ class CFA(Detector):
         nothing, so that `run.tune` is not looked at."""
         images = Fitting(images, self.channels, self.input_size)
         self.features = filled(self, run.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            self.descriptor = self._descriptor().to(run.device)
+        self.descriptor = drawn(run.seed, self._descriptor).to(run.device)
         self.memorise(images, run)
         self.train()
         self._learn(images, run)

@@ -11,29 +11,23 @@ C): unbounded, and of one image alone; at a single stride the two order places a
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion.batches import Batches
 from ..errors import UsageError
 from ..networks import Coupling, Features, Flow
 from ..networks.flow import log_density, perceptron, rotation
 from ..noise import Noise, fresh
 from . import _flows as flows
 from . import _patches as patches
-from ._backbone import check_backbone, filled
+from ._backbone import check_backbone
 from ._checks import at_least, plain, share
-from ._learning import drawn, learn, short
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
+from .base import Anomaly, judged
 
 CLAMP = 1.9
-TRAINED = (
-    *("size", "channels", "backbone", "weights", "strides"),
-    *("coupling", "ratio", "positions", "steps", "batch", "places", "rate"),
-)
 
 
 def positions(depth: int, height: int, width: int) -> Tensor:
@@ -54,7 +48,7 @@ def positions(depth: int, height: int, width: int) -> Tensor:
     )
 
 
-class CFlow(Detector):
+class CFlow(flows.Flowing):
     """A deterministic detector: noise and draws change nothing.
 
     Arguments:
@@ -73,16 +67,15 @@ class CFlow(Detector):
     Raises UsageError where a setting is impossible.
     """
 
+    TRAINED: ClassVar[tuple[str, ...]] = (
+        *("size", "channels", "backbone", "weights", "strides"),
+        *("coupling", "ratio", "positions", "steps", "batch", "places", "rate"),
+    )
     top: float
     coupling: int
     ratio: float
     positions: int
-    steps: int
-    batch: int
     places: int
-    rate: float
-    mean: Tensor | None  # (C_1 + C_2 + ...,) of the features of good images
-    spread: Tensor | None  # the same, standard deviation
 
     def __init__(
         self,
@@ -114,20 +107,6 @@ class CFlow(Detector):
             setattr(self, name, value)
         self.features = Features(backbone, tuple(strides))
         self.flows = self._flows()
-        self.spent: dict[str, float] = {}
-        self.register_buffer("mean", None)
-        self.register_buffer("spread", None)
-
-    def fit(self, images: Images, run: Run = PLAIN) -> Self:
-        """Measures the features of good images and trains the flows on them. It chooses nothing,
-        so that `run.tune` is not looked at."""
-        images = Fitting(images, self.channels, self.input_size)
-        self.features = filled(self, run.device)
-        self.flows = drawn(run.seed, self._flows).to(run.device)
-        self.mean, self.spread = flows.statistics(images, run, self.features)
-        self.train()
-        self._learn(images, run)
-        return self.eval()
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
@@ -144,9 +123,6 @@ class CFlow(Detector):
         wide = sum(self.features.channels())
         flows.check_moments(self.mean, self.spread, (wide, wide))
 
-    def cost(self) -> dict[str, Any]:
-        return super().cost() | self.spent
-
     def _flows(self) -> nn.ModuleList:
         def block(wide: int) -> Coupling:
             net, mixing = perceptron(self.ratio), rotation(wide)
@@ -155,10 +131,8 @@ class CFlow(Detector):
         wide = self.features.channels()
         return nn.ModuleList(Flow([block(w) for _ in range(self.coupling)]) for w in wide)
 
-    def _seen(self, x: Tensor) -> list[Tensor]:
-        if self.mean is None or self.spread is None:
-            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
-        return flows.standardised(self.features(x), self.mean, self.spread)
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return self.features(x)
 
     def _rows(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (B * h * w, C) of a map, and the codes of their places."""
@@ -166,19 +140,10 @@ class CFlow(Detector):
         spread = codes[None].expand(len(maps), -1, -1, -1)
         return patches.rows(maps).flatten(0, 1), patches.rows(spread).flatten(0, 1)
 
-    def _learn(self, images: Images, run: Run) -> None:
-        batches = Batches(images, self.batch, (), run.seed, run.device)
-
-        def loss(number: int) -> Tensor:
-            x, source = batches.draw(number)
-            with torch.no_grad():  # what is frozen need not be differentiated to be trained on
-                found = [self._drawn(m, source) for m in self._seen(x)]
-            pairs = zip(self.flows, found, strict=True)
-            return torch.stack([surprise(flow, *rows).mean() for flow, rows in pairs]).sum()
-
-        recipe = short(self.steps, self.rate)
-        trained = {name: getattr(self, name) for name in TRAINED}
-        self.spent = learn(self.flows, loss, recipe, run, trained)
+    def _loss(self, maps: list[Tensor], source: Generator) -> Tensor:
+        found = [self._drawn(m, source) for m in maps]
+        pairs = zip(self.flows, found, strict=True)
+        return torch.stack([surprise(flow, *rows).mean() for flow, rows in pairs]).sum()
 
     def _drawn(self, maps: Tensor, source: Generator) -> tuple[Tensor, Tensor]:
         """At most `places` of the vectors of a map."""

@@ -15,21 +15,19 @@ which is unbounded and falls nowhere flat; at a single stride the two order plac
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion.batches import Batches
 from ..networks import Coupling, Features, Flow
 from ..networks.flow import convolutions, log_density, permutation
 from ..noise import Noise, fresh
 from . import _flows as flows
-from ._backbone import check_backbone, filled
+from ._backbone import check_backbone
 from ._checks import at_least, one_of, plain, share
-from ._learning import drawn, learn, short
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
+from .base import Anomaly, judged
 
 KERNELS = (3, 1)  # in turn (Figure 2)
 
@@ -48,13 +46,9 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "latent": latent,
     "likelihood": likelihood,
 }
-TRAINED = (
-    *("size", "channels", "backbone", "weights", "strides"),
-    *("coupling", "ratio", "steps", "batch", "rate"),
-)
 
 
-class FastFlow(Detector):
+class FastFlow(flows.Flowing):
     """A deterministic detector: noise and draws change nothing.
 
     Arguments:
@@ -72,15 +66,15 @@ class FastFlow(Detector):
     Raises UsageError where a setting is impossible.
     """
 
+    TRAINED: ClassVar[tuple[str, ...]] = (
+        *("size", "channels", "backbone", "weights", "strides"),
+        *("coupling", "ratio", "steps", "batch", "rate"),
+    )
+    LOCAL: ClassVar[bool] = True
     coupling: int
     ratio: float
     score: str
     top: float
-    steps: int
-    batch: int
-    rate: float
-    mean: Tensor | None  # (C_1 h_1 w_1 + ...,) of the normalised features of good images
-    spread: Tensor | None  # (C_1 + C_2 + ...,) their standard deviation about it
 
     def __init__(
         self,
@@ -110,20 +104,6 @@ class FastFlow(Detector):
             setattr(self, name, value)
         self.features = Features(backbone, tuple(strides))
         self.flows = self._flows()
-        self.spent: dict[str, float] = {}
-        self.register_buffer("mean", None)
-        self.register_buffer("spread", None)
-
-    def fit(self, images: Images, run: Run = PLAIN) -> Self:
-        """Measures the features of good images and trains the flows on them. It chooses nothing,
-        so that `run.tune` is not looked at."""
-        images = Fitting(images, self.channels, self.input_size)
-        self.features = filled(self, run.device)
-        self.flows = drawn(run.seed, self._flows).to(run.device)
-        self.mean, self.spread = flows.statistics(images, run, self._normalised, local=True)
-        self.train()
-        self._learn(images, run)
-        return self.eval()
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
@@ -139,9 +119,6 @@ class FastFlow(Detector):
         places = sum(c * side**2 for c, side in zip(wide, sides, strict=True))
         flows.check_moments(self.mean, self.spread, (places, sum(wide)))
 
-    def cost(self) -> dict[str, Any]:
-        return super().cost() | self.spent
-
     def _flows(self) -> nn.ModuleList:
         nets = [convolutions(KERNELS[i % 2], self.ratio) for i in range(self.coupling)]
         return nn.ModuleList(
@@ -149,28 +126,13 @@ class FastFlow(Detector):
             for wide in self.features.channels()
         )
 
-    def _normalised(self, x: Tensor) -> list[Tensor]:
+    def _maps(self, x: Tensor) -> list[Tensor]:
         """Each image's features with mean 0 and standard deviation 1 at each stride."""
         return [F.layer_norm(m, m.shape[1:]) for m in self.features(x)]
-
-    def _seen(self, x: Tensor) -> list[Tensor]:
-        if self.mean is None or self.spread is None:
-            raise ValueError("this detector is not fitted: call fit, or load a fitted one")
-        return flows.standardised(self._normalised(x), self.mean, self.spread, local=True)
 
     def _flowed(self, maps: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """z (B, C, h, w) and its logarithmic determinants (B, h, w), at each stride."""
         return [flow(m) for flow, m in zip(self.flows, maps, strict=True)]
 
-    def _learn(self, images: Images, run: Run) -> None:
-        batches = Batches(images, self.batch, (), run.seed, run.device)
-
-        def loss(number: int) -> Tensor:
-            x, _ = batches.draw(number)
-            with torch.no_grad():  # what is frozen need not be differentiated to be trained on
-                maps = self._seen(x)
-            return torch.stack([likelihood(*f).mean() for f in self._flowed(maps)]).sum()
-
-        recipe = short(self.steps, self.rate)
-        trained = {name: getattr(self, name) for name in TRAINED}
-        self.spent = learn(self.flows, loss, recipe, run, trained)
+    def _loss(self, maps: list[Tensor], source: Generator) -> Tensor:
+        return torch.stack([likelihood(*f).mean() for f in self._flowed(maps)]).sum()

@@ -15,13 +15,13 @@ from ..errors import DataError
 from ..networks import Features
 from ..noise import Noise, fresh
 from . import _patches as patches
-from ._backbone import check_backbone, filled, twin
+from ._backbone import Memory, check_backbone
 from ._checks import at_least, plain
 from ._flop import told
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, as_large
+from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 
-class PatchCore(Detector):
+class PatchCore(Memory):
     """A deterministic detector: noise and draws change nothing.
 
     Arguments:
@@ -68,12 +68,6 @@ class PatchCore(Detector):
         self.features = Features(backbone, tuple(strides))
         self.register_buffer("memorised", None)
 
-    def fit(self, images: Images, run: Run = PLAIN) -> Self:
-        """Memorises patches of good images; nothing is trained, and nothing is chosen."""
-        images = Fitting(images, self.channels, self.input_size)
-        self.features = filled(self, run.device)
-        return self.memorise(images, run)
-
     def memorise(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
         """Chooses the memory anew, of good images under Gaussian noise with standard deviation
         sigma, in the [0, 1] scale; the backbone stays.
@@ -93,12 +87,6 @@ class PatchCore(Detector):
         choose = partial(patches.coreset, found, self.memory, run.seed, report)
         self.memorised = found[told(run, choose)]
         return self.eval()
-
-    def under_noise(
-        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
-    ) -> "PatchCore":
-        """The same backbone, with a memory of patches under the noise."""
-        return twin(self).memorise(images, run, sigma)
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.

@@ -20,15 +20,15 @@ from ..noise import Noise, fresh
 from ..scoring import aggregate
 from ..tune import evenly
 from . import _patches as patches
-from ._backbone import check_backbone, filled, twin
+from ._backbone import Memory, check_backbone
 from ._checks import at_least, plain
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, as_large
+from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 WHOLE = 32  # the stride of the features that are averaged over the image
 SCALED = 32  # good images at most on which the map's scale is measured
 
 
-class SPADE(Detector):
+class SPADE(Memory):
     """A deterministic detector: noise and draws change nothing.
 
     Arguments:
@@ -80,12 +80,6 @@ class SPADE(Detector):
         for name in ("wholes", "parts", "scale"):
             self.register_buffer(name, None)
 
-    def fit(self, images: Images, run: Run = PLAIN) -> Self:
-        """Memorises good images; nothing is trained, and nothing is chosen."""
-        images = Fitting(images, self.channels, self.input_size)
-        self.features = filled(self, run.device)
-        return self.memorise(images, run)
-
     def memorise(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
         """Fills the gallery anew, with good images under Gaussian noise with standard deviation
         sigma, in the [0, 1] scale; the backbone stays."""
@@ -104,12 +98,6 @@ class SPADE(Detector):
         self.parts = rows[:, shape[0][0] :].unflatten(1, shape[1]).clone()
         self.scale = self._scale(run)
         return self.eval()
-
-    def under_noise(
-        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
-    ) -> "SPADE":
-        """The same backbone, with a gallery of images under the noise."""
-        return twin(self).memorise(images, run, sigma)
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.

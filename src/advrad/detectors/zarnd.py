@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from ..networks import Features
 from ..noise import Noise, fresh
 from . import _patches as patches
-from ._backbone import check_backbone, filled, twin
+from ._backbone import Memory, check_backbone
 from ._checks import at_least, plain
-from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, as_large
+from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 LAST = 32  # the stride of the features that are averaged
 
 
-class ZARND(Detector):
+class ZARND(Memory):
     """A deterministic detector: noise and draws change nothing.
 
     Arguments:
@@ -63,12 +63,6 @@ class ZARND(Detector):
         self.features = Features(backbone, (LAST,))
         self.register_buffer("memorised", None)
 
-    def fit(self, images: Images, run: Run = PLAIN) -> Self:
-        """Memorises good images; nothing is trained, and nothing is chosen."""
-        images = Fitting(images, self.channels, self.input_size)
-        self.features = filled(self, run.device)
-        return self.memorise(images, run)
-
     def memorise(self, images: Images, run: Run = PLAIN, sigma: float = 0.0) -> Self:
         """Fills the memory anew, with good images under Gaussian noise with standard deviation
         sigma, in the [0, 1] scale; the backbone stays."""
@@ -78,12 +72,6 @@ class ZARND(Detector):
         walked = patches.walked(images, run, look, sigma)
         self.memorised = patches.reservoir(walked, self.memory, run.seed)
         return self.eval()
-
-    def under_noise(
-        self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"
-    ) -> "ZARND":
-        """The same backbone, with a memory of images under the noise."""
-        return twin(self).memorise(images, run, sigma)
 
     def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
         """Scores images of any size, (B, C, H, W) in [0, 1], at the detector's own size.
