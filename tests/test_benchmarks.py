@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
-    path.name for path in BENCHMARKS.glob("*.py") if path.name not in ("common.py", "__init__.py")
+    path.name
+    for path in BENCHMARKS.glob("*.py")
+    if path.name not in ("common.py", "figures.py", "__init__.py")
 )
 
 
@@ -22,11 +24,18 @@ def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("table")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
-def test_the_table_of_results_is_that_of_the_records(table: ModuleType, page: str) -> None:
-    text = (ROOT / page).read_text()
-    between = text.split(table.START, 1)[1].split(table.END, 1)[0]
-    assert between.strip() == table.markdown().strip()
+def test_the_tables_of_results_are_those_of_the_records(table: ModuleType) -> None:
+    pages = table.pages()
+    assert {page.name for page in pages} == {"README.md", "benchmarks.md"}
+    for page, text in pages.items():
+        between = page.read_text().split(table.START, 1)[1].split(table.END, 1)[0]
+        assert between.strip() == text.strip()
+
+
+def test_each_row_of_the_front_is_there(table: ModuleType) -> None:
+    shown = table.front().splitlines()[2:]
+    for start in table.FRONT:
+        assert any(row.startswith(f"| {start}") for row in shown), start
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("results/*.json")), ids=lambda p: p.stem)
