@@ -22,6 +22,7 @@ FRONT = (  # how the rows of the README begin
     "elpv-poly image AUROC",
     "brick image AUROC",
     "elpv-mono under attack, as it comes",
+    "elpv-mono certified, 128 px, sigma 0.25",
     "elpv-mono certified, 64 px, sigma 0.25",
     "elpv-mono certified, trivial, 64 px, sigma 0.25",
     "elpv-mono, 64 px, 12 certificates attacked",
