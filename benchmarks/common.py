@@ -42,7 +42,8 @@ def machine() -> dict[str, Any]:
 
 def keep(name: str, figures: Any) -> None:
     """Writes a result and prints it."""
-    command = shlex.join(["python", str(Path(sys.argv[0])), *sys.argv[1:]])
+    script = Path(sys.argv[0]).resolve()
+    command = shlex.join(["python", f"benchmarks/{script.name}", *sys.argv[1:]])
     record = {
         "command": command,
         "date": time.strftime("%Y-%m-%d"),
