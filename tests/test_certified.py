@@ -20,6 +20,7 @@ from advrad.evaluate import Evaluation, smoothed
 from advrad.evaluate.certificate import Certificate
 from advrad.evaluate.certified import certify, prepared
 from advrad.evaluate.certified_figures import chief, columns, curve, floored, half, sure
+from advrad.evaluate.certified_summary import certified as in_words
 from advrad.evaluate.certified_summary import finding
 from advrad.evaluate.challenge import Challenge, challenge
 from advrad.evaluate.rows import ROWS
@@ -195,6 +196,70 @@ def test_draws_that_are_not_finite_are_counted_and_drop_no_image(
     assert all(r["scores"].count(None) == r["lost"] for r in lost)
     read = columns([r for r in tests if r["part"] == "test"])
     assert int(read.lost.sum()) == row["lost"]
+
+
+def test_an_image_without_a_clean_score_ends_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    """Lost without noise, found by most draws: a row as any other, now and when it is read."""
+
+    class Fragile(Bright):
+        def forward(self, x: Tensor, noise: Noise = fresh, draws: int | None = None) -> Anomaly:
+            found = super().forward(x, noise, draws)
+            clean = (x >= 0).all((1, 2, 3)) & (x <= 1).all((1, 2, 3))
+            return Anomaly(torch.where(clean, math.nan, found.score), found.map)
+
+    model = replace(model_of(Bright(), dataset), detector=Fragile())
+    for _ in range(2):
+        result = certify(model, dataset, tmp_path, asked())
+        assert result["clean_auroc"] is None
+        assert result["why"].startswith("9 of 9 images have no finite score without noise")
+        assert result["rows"][0]["smoothed_auroc"] is not None
+        assert finding(result).endswith("the detector without smoothing n/a.")
+
+
+def test_lost_draws_behind_a_threshold_are_counted(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = [float(Bright()(Preprocess(SIDE, 1)(i.path)[None]).score) for i in dataset.train]
+    fragile = Bright(lost=max(scores) + 1.0)
+    model = replace(model_of(Bright(), dataset), detector=fragile)
+    monkeypatch.setattr(smoothed, "restored", lambda files: fragile)
+    result = certify(model, dataset, tmp_path / "out", asked(), folder=tmp_path)
+    lines = (tmp_path / "out" / ROWS).read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["part"] == "calibrate"]
+    counted = result["rows"][0]["calibration_lost"]
+    assert counted == sum(row["lost"] for row in rows) > 0
+    assert f"{counted:,} draws of calibration images" in in_words(result, [], None)
+    again = certify(model, dataset, None, asked(), folder=tmp_path)  # from what is kept
+    assert again["rows"][0]["calibration_lost"] == counted
+
+
+def test_numbers_are_those_that_name_them(dataset: Dataset, tmp_path: Path) -> None:
+    wanted = asked(sigmas=(0.5000004, 1 / 3), radii=(-0.0, 0.1234567))
+    assert wanted.sigmas == [0.5, 0.333333]
+    assert wanted.radii == [0.0, 0.123457]
+    assert math.copysign(1, wanted.radii[0]) == 1
+
+
+def test_so_few_draws_that_no_verdict_is_certain_have_no_shares(dataset: Dataset) -> None:
+    """AUROC takes one side of an image, a verdict two: between the two limits one has a figure."""
+    one, both = (largest_shift(400, 0.001 / 9 / sides) for sides in (1, 2))
+    wanted = asked(radii=(0.5 * (one + both) / 2, 0.25))
+    [row] = certify(model_of(Bright(), dataset), dataset, None, wanted)["rows"]
+    between = f"{wanted.radii[0]:g}"
+    assert row["needed"] == {}
+    assert row["certified_auroc"][between] is not None
+    assert row["certified"][between] is None
+    assert row["certified"]["0.25"] is not None
+    assert "too few draws for any certain verdict" in in_words(
+        certify(model_of(Bright(), dataset), dataset, None, wanted), [], None
+    )
+
+
+def test_an_endless_ratio_leaves_the_other_pairs(dataset: Dataset) -> None:
+    wanted = asked(sigmas=(0.5, 1e-320), radii=(0.25, 1e308))
+    assert set(wanted.impossible(9)) == {(s, r) for s in wanted.sigmas for r in wanted.radii} - {
+        (0.5, 0.25)
+    }
 
 
 def test_a_detector_that_is_never_finite_under_noise_is_told(dataset: Dataset) -> None:
@@ -450,6 +515,7 @@ def test_a_small_sigma_is_found_by_its_folder(
     monkeypatch.setattr(smoothed, "restored", lambda files: Bright())
     certify(model, dataset, None, asked(sigmas=(5e-5,), radii=(0.0,)), folder=tmp_path)
     assert smoothed.choose(model, tmp_path, None, None).way.sigma == 5e-5
+    assert smoothed.choose(model, tmp_path, 5.0000001e-5, None).way.sigma == 5e-5
     with pytest.raises(UsageError, match=r"ROOT --sigma 0\.25 --scoring plain$"):
         smoothed.choose(model, tmp_path, 0.25, "plain")
 

@@ -19,7 +19,7 @@ QUICK = ["--sigma=0.3", "--radius=0.1", "--radius=0.2", "--samples=40", "--devic
 ROW = {
     *("sigma", "scoring", "samples", "alpha", "smoothed_auroc", "smoothed_auroc_ci"),
     *("certified_auroc", "certified_auroc_ci", "needed", "certified", "abstained", "half"),
-    *("curve", "threshold", "lost", "seconds_per_image"),
+    *("curve", "threshold", "lost", "calibration_lost", "seconds_per_image"),
 }
 RECORD = {"clean_auroc", "clean_auroc_ci", "rows", "best", "images", "skipped", "why", "settings"}
 
@@ -196,7 +196,7 @@ def told(capsys: Capture, *words: object) -> tuple[int, str]:
         (["--samples=0"], "samples"),
         (["--scoring=best"], "AdvRAD has matched, coarse, deep, plain"),
         (["--radius=9"], "nothing can be certified"),
-        (["--sigma=1000"], "sigma 1000: expected at most 78.7"),
+        (["--sigma=1000"], "sigma 1000: expected at most 1.015"),
         (["--require=certified_auroc@0.7>=0"], "add  --radius 0.7  too"),
         (["--require=certified@0.1>=1"], "metrics are clean_auroc, smoothed_auroc"),
         (["--require=certified_auroc>=x"], "certified_auroc@0.2>=0.8"),
@@ -235,6 +235,7 @@ def test_predict_without_a_certificate_says_how_to_get_one(
         (["--alpha=0"], "alpha 0"),
         (["--radius=5"], "samples"),
         (["--radius=-1"], "radius"),
+        (["--sigma=nan"], "sigma nan: expected a finite number above 0"),
     ):
         code, err = told(capsys, "predict", model, good, "--certify", "--sigma=0.3", *words)
         assert code == 2

@@ -93,7 +93,8 @@ def test_deep_goes_to_thrice_the_noise_and_puts_in_what_is_missing(fitted: AdvRA
     assert wide.under_noise(TRAIN, sigma=0.4, scoring="deep").depths == [400]
     assert wide.under_noise(TRAIN, sigma=1.5, scoring="deep").depths == [schedule.level(3.0)]
     most = wide.largest_sigma("deep")
-    assert wide.under_noise(TRAIN, sigma=most, scoring="deep").depths == [1000]
+    assert wide.under_noise(TRAIN, sigma=most, scoring="deep").depths == [400]
+    assert math.isclose(2 * most, schedule.sigma(400))
 
 
 def test_plain_keeps_the_last_depth(fitted: AdvRAD) -> None:

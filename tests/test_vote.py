@@ -51,6 +51,13 @@ def test_a_majority_is_predicted_where_the_two_first_differ_enough() -> None:
     assert predict(torch.tensor([0, 0]), 0.05) == ABSTAIN
     assert predict(torch.tensor([0, 5]), 0.07) == 1  # 2 / 2^5 = 0.0625
     assert predict(torch.tensor([0, 5]), 0.06) == ABSTAIN
+    assert predict(torch.tensor([10]), 1e-2) == 0
+
+
+def test_lost_draws_can_only_make_a_prediction_abstain() -> None:
+    counted = torch.tensor([20, 1, 0])
+    assert predict(counted, 1e-3) == predict(counted, 1e-3, lost=1) == 0
+    assert predict(counted, 1e-3, lost=10) == predict(counted, 1e-3, lost=99) == ABSTAIN
 
 
 @pytest.mark.parametrize("samples", [50, 1000])

@@ -41,6 +41,8 @@ def certify(
         samples: draws behind `counted`, where some were lost: those count for no class, but they
             count. All that are in it by default.
 
+    The error holds only where the two are draws of their own: never of the same seed.
+
     Raises UsageError where more were counted than drawn.
     """
     label, total = int(selected.argmax()), int(counted.sum())
@@ -55,16 +57,17 @@ def certify(
     return Vote(label, float(sigma * special.ndtri(share)))
 
 
-def predict(counted: Tensor, alpha: float) -> int:
+def predict(counted: Tensor, alpha: float, lost: int = 0) -> int:
     """The majority's class, or ABSTAIN where the two first are too close (Cohen et al., PREDICT).
 
-    Of the draws for either of the two, the first has more than half: a binomial test. Draws that
-    were lost count as votes for the second, in a column of their own, so that they can only make
-    it abstain: give them one.
+    Of the draws for either of the two, the first has more than half: a binomial test on the votes
+    by class (K,). All `lost` draws count as votes for the second, so that they can only make it
+    abstain.
     """
-    first, second = counted.topk(2).values.tolist()
-    test = stats.binomtest(int(first), int(first + second), 0.5) if first else None
-    return int(counted.argmax()) if test is not None and test.pvalue <= alpha else ABSTAIN
+    first, *others = sorted((int(votes) for votes in counted), reverse=True)
+    against = lost + max(others, default=0)
+    sure = first > against and stats.binomtest(first, first + against, 0.5).pvalue <= alpha
+    return int(counted.argmax()) if sure else ABSTAIN
 
 
 def side(above: int, below: int, samples: int, sigma: float, alpha: float) -> Vote:

@@ -125,8 +125,8 @@ class AdvRAD(Detector):
         return self
 
     def largest_sigma(self, scoring: str = "plain") -> float:
-        schedule = self.denoiser.schedule
-        return math.inf if scoring == "plain" else schedule.sigma(schedule.steps) / 2
+        deepest = self.settings.levels[1]
+        return math.inf if scoring == "plain" else self.denoiser.schedule.sigma(deepest) / 2
 
     def under_noise(
         self, images: Images, run: Run = PLAIN, *, sigma: float, scoring: str = "plain"

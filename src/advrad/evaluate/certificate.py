@@ -25,6 +25,8 @@ class Certificate:
         block: side in pixels of the blocks whose regions are certified; 0 for none.
         evaluation: seed, draws at once, device, limit, bad files.
 
+    Sigmas and radii are taken to six significant digits, by which they are named everywhere.
+
     Raises UsageError for numbers that are impossible or repeated.
     """
 
@@ -42,6 +44,8 @@ class Certificate:
                 raise UsageError(
                     f"{name} {list(values)}: expected one or more, each once (to six digits)"
                 )
+        object.__setattr__(self, "sigmas", [as_named(sigma) for sigma in self.sigmas])
+        object.__setattr__(self, "radii", [as_named(radius) for radius in self.radii])
         for radius in self.radii:
             if not 0 <= radius < float("inf"):
                 raise UsageError(f"radius {radius:g}: expected a finite l2 norm from 0 on")
@@ -58,7 +62,11 @@ class Certificate:
     def regions_need(self, radius: float, sigma: float, count: int, size: int) -> int | None:
         """The fewest draws with which any block of any of `count` images can be certain."""
         each = self.alpha / count / 2 / self.places(size)
-        return samples_needed(radius / sigma, each)
+        return needed_at(radius / sigma, each)
+
+    def verdicts_need(self, radius: float, sigma: float, count: int) -> int | None:
+        """The fewest draws with which any verdict of `count` images can be certain."""
+        return needed_at(radius / sigma, self.alpha / count / 2)
 
     def ways(self, scorings: Iterable[str]) -> list[Way]:
         """Every sigma under every scoring."""
@@ -77,11 +85,21 @@ class Certificate:
         each = self.alpha / count
         most = largest_shift(self.samples, each)
         return {
-            (sigma, radius): samples_needed(radius / sigma, each)
+            (sigma, radius): needed_at(radius / sigma, each)
             for sigma in self.sigmas
             for radius in self.radii
             if radius / sigma > most
         }
+
+
+def as_named(value: float) -> float:
+    """The number that `{value:g}` names, so that what is said is what was computed."""
+    return float(f"{value:g}") + 0.0  # no minus before 0
+
+
+def needed_at(shift: float, alpha: float) -> int | None:
+    """`samples_needed`, for any shift: None where it is infinite too."""
+    return samples_needed(shift, alpha) if math.isfinite(shift) else None
 
 
 def needs(samples: int | None) -> str:

@@ -50,7 +50,7 @@ def prepared(model: Model, dataset: Dataset, wanted: Certificate = ASKED) -> Pre
         if way.sigma > most:
             raise UsageError(
                 f"sigma {way.sigma:g}: expected at most {most:.4g} for the scoring {way.scoring}, "
-                "the noise of the last level of the detector's schedule"
+                "the noise of the last level that the detector was trained for"
             )
     images = test_images(model, dataset, wanted.evaluation)
     refuse_impossible(wanted, len(images))
@@ -92,7 +92,7 @@ def certify(
         "best": best(tests, ways, wanted),
         "images": {"good": labels.count(False), "defect": labels.count(True)},
         "skipped": [[str(path), reason] for path, reason in images.skipped],
-        "why": why(labels),
+        "why": why(work.clean, labels),
         "settings": settings,
     }
     rows.finish(result)

@@ -39,12 +39,13 @@ def figures(rows: Sequence[Row], smoothed: Smoothed, wanted: Certificate) -> Fig
         "certified_auroc": {r: area["value"] for r, area in areas.items()},
         "certified_auroc_ci": {r: area["ci"] for r, area in areas.items()},
         "needed": {f"{r:g}": n for r, n in needed.items()},
-        "certified": {f"{r:g}": None if r in needed else _decided(rows, r) for r in wanted.radii},
+        "certified": {f"{r:g}": _verdicts(rows, r, way, wanted) for r in wanted.radii},
         "abstained": sum(row["verdict"] == UNDECIDED for row in rows) / len(rows),
         "half": half(draws, labels, way.sigma, alpha),
         "curve": curve(draws, labels, way.sigma, alpha),
         "threshold": smoothed.calibration.threshold,
         "lost": sum(row["lost"] for row in rows),
+        "calibration_lost": smoothed.lost,
         "seconds_per_image": sum(seconds) / len(seconds),
         **_regions(rows, wanted, smoothed),
     }
@@ -95,20 +96,29 @@ def best(
     return found
 
 
-def clean_figures(scores: list[float], labels: list[bool]) -> Figures:
-    """The unsmoothed detector on the same images."""
+def clean_figures(scores: Sequence[float | None], labels: list[bool]) -> Figures:
+    """The unsmoothed detector on the same images; None where a score is no finite number."""
+    known = [score for score in scores if score is not None and math.isfinite(score)]
+    if len(known) < len(scores):
+        return {"clean_auroc": None, "clean_auroc_ci": None}
     return {
-        "clean_auroc": metrics.auroc(scores, labels),
-        "clean_auroc_ci": metrics.interval(metrics.auroc, scores, labels),
+        "clean_auroc": metrics.auroc(known, labels),
+        "clean_auroc_ci": metrics.interval(metrics.auroc, known, labels),
     }
 
 
-def why(labels: list[bool]) -> str | None:
+def why(scores: Sequence[float | None], labels: list[bool]) -> str | None:
     """Which figures cannot be had, and for what reason."""
-    if len(set(labels)) > 1:
-        return None
-    kind = "good" if all(labels) else "defective"
-    return f"no {kind} test images, so no AUROC; verdicts and radii stand"
+    if len(set(labels)) == 1:
+        kind = "good" if all(labels) else "defective"
+        return f"no {kind} test images, so no AUROC; verdicts and radii stand"
+    lost = sum(score is None or not math.isfinite(score) for score in scores)
+    if lost:
+        return (
+            f"{lost} of {len(scores)} images have no finite score without noise, so no AUROC of "
+            "the detector without smoothing; all that is said of the smoothed one stands"
+        )
+    return None
 
 
 def columns(rows: Sequence[Row]) -> Ordered:
@@ -173,6 +183,12 @@ def _ranked(lower: Any, upper: Any, labels: Any) -> Figures:
 
 def _named(name: str, found: Figures) -> Figures:
     return {name: found["value"], f"{name}_ci": found["ci"]}
+
+
+def _verdicts(rows: Sequence[Row], radius: float, way: Way, wanted: Certificate) -> Figures | None:
+    """`_decided`, or None where no verdict can be certain at the radius with so few draws."""
+    least = wanted.verdicts_need(radius, way.sigma, len(rows))
+    return None if least is None or least > way.samples else _decided(rows, radius)
 
 
 def _decided(rows: Sequence[Row], radius: float) -> Figures:

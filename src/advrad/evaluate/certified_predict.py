@@ -62,6 +62,8 @@ class Certifier:
             raise UsageError(f"alpha {alpha:g}: expected a number between 0 and 1")
         if radius is not None and not 0 <= radius < float("inf"):
             raise UsageError(f"radius {radius:g}: expected a finite l2 norm from 0 on")
+        if sigma is not None and not 0 < sigma < float("inf"):
+            raise UsageError(f"sigma {sigma:g}: expected a finite number above 0")
         smoothed = choose(model, folder, sigma, scoring)
         way = replace(smoothed.way, seed=model.secret if seed is None else seed)
         if radius is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Result = dict[str, Any]
-STYLES = ("-", "--", ":")
+STYLES = ("-", "--", ":", "-.")
 MEANING = (
     "What is certified is the smoothed detector: the median of the score over Gaussian noise "
     "around the image, with a threshold of its own. Whatever is done to an image within the "
@@ -54,13 +54,15 @@ def add_certificate(report: Report, out: Path) -> None:
     report.heading("What no attack can change")
     report.text(MEANING)
     charts: list[Chart] = []
-    if result["clean_auroc"] is not None and any(row["curve"]["radius"] for row in result["rows"]):
+    alpha = result["settings"]["certificate"]["alpha"]
+    if any(row["curve"]["radius"] for row in result["rows"]):
         charts.append(
             (
                 lambda: curve_figure(result),
                 "Certified image AUROC against the l2 radius, a line for each sigma and scoring.",
-                "No attack within the radius brings AUROC below the line. Dots: the AUROC of the "
-                "medians with nobody attacking.",
+                "No attack within a radius brings AUROC below the line; each point of it holds by "
+                f"itself, with error {alpha:g}. Dots: the AUROC of the medians with nobody "
+                "attacking.",
             )
         )
     shown = result["rows"][0]  # the first that was asked for: a choice by results costs error
@@ -220,7 +222,7 @@ def _certified(row: Result, radius: str) -> list[Cell]:
     if radius in row["needed"]:
         return [*_name(row), radius, needs(row["needed"][radius]), *[None] * 4]
     area, decided = row["certified_auroc"][radius], row["certified"][radius]
-    shares = (decided["defect"], decided["good"])
+    shares = (decided["defect"], decided["good"]) if decided else (None, None)
     return [
         *_name(row),
         radius,

@@ -51,8 +51,8 @@ class Work:
     done: int = 0
 
     @property
-    def clean(self) -> list[float]:
-        """The scores without noise."""
+    def clean(self) -> list[float | None]:
+        """The scores without noise; what is no finite number may have been read again as None."""
         return [self.rows.rows[i]["score"] for i in range(len(self.images))]
 
     def tests(self, number: int) -> list[Row]:
@@ -140,6 +140,7 @@ class Work:
         detector = under_noise.measured(self.model, self.dataset, way, device)
         images = under_noise.known(self.model, self.dataset, "calibrate")
         start, medians, peaks, block = self._start(number), [], [], self.wanted.block
+        lost = 0
         for i in range(len(images)):
             row = self.rows.rows.get(start + i)
             if row is None:
@@ -155,12 +156,13 @@ class Work:
                     **({"peak": maps.largest} if maps else {}),
                 }
                 self.rows.add(row)
+            lost += row["lost"]
             medians.append(row["median"])
             peaks.append(row.get("peak"))
             self._tell(way.samples)
         calibration = under_noise.threshold(self.model, medians)
         peak = under_noise.threshold(self.model, peaks).threshold if block else None
-        return Smoothed(detector, way, calibration, block, peak)
+        return Smoothed(detector, way, calibration, block, peak, lost)
 
     def _draw_tests(self, number: int, smoothed: Smoothed) -> None:
         start = self._start(number) + self._calibrating

@@ -26,19 +26,20 @@ def finding(result: Result) -> str:
         return f"No AUROC can be certified: {result['why'] or 'too few draws'}."
     radius, area = found
     smoothed = next(row for row in result["rows"] if _same(row, area))["smoothed_auroc"]
-    ways = len(result["rows"])
+    ways, clean = len(result["rows"]), result["clean_auroc"]
+    plain = "n/a" if clean is None else f"{clean:.3f}"
     chosen = f", the best of {ways}" if ways > 1 else ""
     if not area["value"]:
         return (
             f"Nothing useful is certain: at l2 radius {radius:g} the smoothed detector's "
             f"certified image AUROC is 0. With nobody attacking it has {smoothed:.3f}, the "
-            f"detector without smoothing {result['clean_auroc']:.3f}."
+            f"detector without smoothing {plain}."
         )
     return (
         f"No change of l2 norm up to {radius:g} brings the smoothed detector's image AUROC below "
         f"{floored(area['value'])} (probability of error {asked['alpha']:g}; sigma "
         f"{area['sigma']:g}, {area['scoring']}{chosen}). With nobody attacking it has "
-        f"{smoothed:.3f}, the detector without smoothing {result['clean_auroc']:.3f}."
+        f"{smoothed:.3f}, the detector without smoothing {plain}."
     )
 
 
@@ -109,13 +110,20 @@ def _lines(row: Result) -> list[str]:
         lines.append(f"  at least 0.5 up to radius {floored(row['half'], 4)}")
     if row["lost"]:
         lines.append(f"  {row['lost']:,} draws were no finite number and widen the bounds")
+    if row["calibration_lost"]:
+        lines.append(
+            f"  {row['calibration_lost']:,} draws of calibration images were no finite number and "
+            "are in no median behind the threshold"
+        )
     for radius, found in row.get("regions", {}).items():
         told = _regions(found) if found else f"n/a    {needs(row['regions_needed'][radius])}"
         lines.append(f"  regions at radius {radius:<7} {told}")
     return lines
 
 
-def _shares(decided: Result) -> str:
+def _shares(decided: Result | None) -> str:
+    if decided is None:
+        return "too few draws for any certain verdict"
     parts = []
     for key, words in (("defect", "of defects surely NG"), ("good", "of good ones surely OK")):
         if decided[key] is not None:

@@ -59,6 +59,7 @@ class Smoothed:
         block: side of the blocks of the map that have a threshold; 0 where none has.
         peak: that threshold: good images whose largest block has a median below it are as many as
             those whose score has one below the score's.
+        lost: draws of calibration images that were no finite number and are in no median.
     """
 
     detector: Detector
@@ -66,6 +67,7 @@ class Smoothed:
     calibration: Calibration
     block: int = 0
     peak: float | None = None
+    lost: int = 0
 
     def draws(self, x: Tensor, name: str, batch: int) -> Ordered:
         """The scores around one image (C, H, W), in order."""
@@ -172,6 +174,7 @@ def save(smoothed: Smoothed, model: Model, folder: Path) -> None:
                 "calibration": smoothed.calibration.as_dict(),
                 "block": smoothed.block,
                 "peak": smoothed.peak,
+                "lost": smoothed.lost,
                 "of": origin(model),
             }
         ),
@@ -209,7 +212,8 @@ def load(model: Model, folder: Path, sigma: float, scoring: str) -> Smoothed | N
         )
         way = Way(**told["way"])
         calibration = Calibration.from_dict(told["calibration"])
-        return Smoothed(detector, way, calibration, told.get("block", 0), told.get("peak"))
+        regions = told.get("block", 0), told.get("peak")
+        return Smoothed(detector, way, calibration, *regions, told.get("lost", 0))
     except (KeyError, TypeError) as error:
         raise ModelError(f"{place / 'smoothing.json'} is incomplete: {error}") from error
 
@@ -227,7 +231,7 @@ def choose(model: Model, folder: Path, sigma: float | None, scoring: str | None)
     fitting = [
         found
         for s, name in kept
-        if (sigma is None or s == sigma) and (scoring is None or name == scoring)
+        if (sigma is None or f"{s:g}" == f"{sigma:g}") and (scoring is None or name == scoring)
         if (found := load(model, folder, s, name)) is not None
     ]
     if len(fitting) == 1:
