@@ -194,6 +194,21 @@ def _purification() -> list[list[str]]:
     return rows
 
 
+def grids() -> list[str]:
+    """The tables of each grid, under a heading of its own."""
+    told = []
+    for path in sorted((HERE / "results").glob("grid-*.json")):
+        record = json.loads(path.read_text())
+        f = record["figures"]
+        tables = f["tables"].replace("## ", "### ").split("\n", 1)[1].strip()
+        time = "" if f["seconds"] is None else f", {f['seconds'] / 60:.0f} minutes in one go"
+        told.append(
+            f"## Grid: {f['name']}\n\n`{record['command']}`: "
+            f"{f['seconds_of_tasks'] / 60:.0f} minutes of tasks{time}.\n\n{tables}"
+        )
+    return told
+
+
 def _certificates() -> list[list[str]]:
     """Smoothed and certified AUROC, a row for each sigma and scoring."""
     rows = []

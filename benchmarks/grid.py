@@ -1,0 +1,59 @@
+"""A ready grid, kept under runs/grids/ and resumed; its table becomes a record.
+
+    python benchmarks/grid.py quick --workers 2
+    python benchmarks/grid.py papers --workers 2
+
+NAME is one of the TOML files beside this one. It is what `advrad benchmark` does, with a record of
+every figure and its table at the end.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from common import keep, load_average
+
+from advrad.evaluate.grid import Task, read
+from advrad.evaluate.grid_report import write_grid
+from advrad.evaluate.grid_run import run_grid
+from advrad.evaluate.grid_table import figures, markdown
+from advrad.evaluate.grid_task import Record
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/grids")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    ready = sorted(path.stem for path in HERE.glob("*.toml") if path.stem != "sensitivity")
+    parser.add_argument("name", choices=ready)
+    parser.add_argument("--workers", type=int, default=1)
+    wanted = parser.parse_args()
+    grid, out, start = read(HERE / f"{wanted.name}.toml"), RUNS / wanted.name, time.monotonic()
+
+    before = []
+
+    def tell(task: Task, record: Record) -> None:
+        before.extend([task] if record.get("before") else [])
+        print(task.folder, record["error"] or "done", flush=True)
+
+    done = run_grid(grid, out, wanted.workers, tell)
+    spent = time.monotonic() - start
+    write_grid(grid, done, out)
+    keep(
+        f"grid-{wanted.name}",
+        {
+            "name": grid.name,
+            "tables": markdown(grid, done),
+            "figures": figures(grid, done),
+            "seconds_of_tasks": sum(record["seconds"] or 0.0 for _, record in done),
+            "seconds": None if before else spent,
+            "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},
+            "workers": wanted.workers,
+            "load_average": load_average(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
