@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -152,11 +153,26 @@ def _begun(task: Task, out: Path, workers: int) -> SpawnProcess:
 
 
 def _work(task: Task, out: Path, threads: int) -> None:
-    """In the new process."""
+    """In the new process; fewer threads where OMP_NUM_THREADS asks for fewer."""
     import torch
 
-    torch.set_num_threads(threads)
+    end_with_parent()
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
     run(task, out)
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that began it is gone, even by SIGKILL: whoever starts the
+    grid again must not meet workers of before."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        assert parent is not None
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _outcome(task: Task, out: Path, code: int | None) -> Record:
