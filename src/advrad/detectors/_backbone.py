@@ -4,9 +4,9 @@ import abc
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
+from ..checks import at_least, one_of
 from ..networks import Features
 from ..networks.features import NETWORKS, STRIDES
-from ._checks import at_least, one_of
 from .base import PLAIN, Detector, Fitting, Images, Run
 
 Kind = TypeVar("Kind", bound=Detector)

@@ -15,10 +15,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..diffusion.batches import Batches
+from ..diffusion.learning import drawn, learn, short
 from ..networks import Features
 from ..scoring import enlarge
 from ._backbone import filled
-from ._learning import drawn, learn, short
 from ._moments import measured
 from .base import PLAIN, Detector, Fitting, Images, Run
 

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..diffusion.flop import told
 from ..noise import AROUND, Noise, PerImage
 from ..tune import evenly
-from ._flop import told
 from .base import Images, Run
 
 STEP = 16  # images at once while good images are measured

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..diffusion.flop import told
 from ..networks import Features
 from ..networks.features import stacked
 from ..noise import AROUND, PerImage
 from ..scoring import enlarge
-from ._flop import told
 from .base import Images, Run
 
 STEP = 8  # images at once while good ones are looked at

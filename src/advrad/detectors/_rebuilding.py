@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import scoring
+from ..checks import at_least, one_of, share
 from ..diffusion.augment import ALL as VIEWS
+from ..diffusion.learning import drawn
 from ..errors import UsageError
 from ..noise import Noise, fresh
-from ._checks import at_least, one_of, share
-from ._learning import drawn
 from ._moments import measured
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..checks import at_least, one_of, plain, share, typed
 from ..data.shapes import MIN_SIDE
 from ..diffusion import SCHEDULES, EpsDenoiser, Recipe, Schedule, UNet
 from ..diffusion.augment import ALL as VIEWS
 from ..errors import UsageError
 from ..scoring import SCORES
-from ._checks import at_least, one_of, plain, share, typed
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {

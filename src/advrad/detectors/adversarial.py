@@ -27,16 +27,16 @@ from torch.nn import functional as F
 
 from ..attacks.ball import BALLS, Ball
 from ..attacks.pgd import pgd
+from ..checks import at_least, one_of, plain
 from ..data.defects import ALL as DEFECTS
 from ..data.defects import inject
 from ..data.shapes import MIN_SIDE
 from ..diffusion.batches import Batches
+from ..diffusion.flop import told
+from ..diffusion.learning import drawn, learn, noise_of, short
 from ..errors import UsageError
 from ..noise import Fixed, Noise, PerImage, fresh
 from ..tune import evenly
-from ._checks import at_least, one_of, plain
-from ._flop import told
-from ._learning import drawn, learn, noise_of, short
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
 
 NORMS = ("linf", "l2")

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from .. import scoring
+from ..checks import plain
 from ..diffusion import EpsDenoiser, reconstruct
 from ..diffusion.batches import DrawnLoss
+from ..diffusion.learning import drawn, learn
 from ..noise import Noise, fresh, redraw
 from ..tune import Choice
-from ._checks import plain
 from ._depth import choose_depth
-from ._learning import drawn, learn
 from ._moments import measured
 from ._settings import TRAINED, Settings, depths_of, recipe, resolve, under_noise, untrained
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 
 from .. import scoring
+from ..checks import at_least, one_of, plain, share, typed
 from ..diffusion import EpsDenoiser, reconstruct
 from ..diffusion.batches import DrawnLoss
+from ..diffusion.learning import drawn, learn
 from ..diffusion.loss import noise_error
 from ..diffusion.recompute import Recomputed
 from ..diffusion.simplex import Simplex
 from ..errors import UsageError
 from ..noise import Noise, Split, fresh, redraw
-from ._checks import at_least, one_of, plain, share, typed
-from ._learning import drawn, learn
 from ._moments import measured
 from ._settings import TRAINED, Settings, checked, recipe, untrained
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged

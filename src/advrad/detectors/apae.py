@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from .. import scoring
+from ..checks import at_least, plain
 from ..diffusion.batches import Batches
+from ..diffusion.flop import told
+from ..diffusion.learning import drawn, learn, short
 from ..networks import ConvolutionalAutoencoder
 from ..noise import Noise, fresh
 from ..tune import evenly
 from . import _patches as patches
-from ._checks import at_least, plain
-from ._flop import told
-from ._learning import drawn, learn, short
 from ._rebuilding import check_rebuilding, l2
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 

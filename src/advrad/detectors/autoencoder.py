@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..checks import at_least, one_of, plain, typed
 from ..diffusion.batches import Batches
+from ..diffusion.learning import learn, short
 from ..networks import ConvolutionalAutoencoder
-from ._checks import at_least, one_of, plain, typed
-from ._learning import learn, short
 from ._rebuilding import ERRORS, Rebuilding, check_rebuilding
 from .base import Images, Run
 

@@ -18,16 +18,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..checks import at_least, plain
 from ..diffusion import Recipe
 from ..diffusion.batches import Batches
+from ..diffusion.learning import drawn, learn
 from ..errors import DataError
 from ..networks import Features
 from ..noise import Noise, fresh
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
-from ._checks import at_least, plain
 from ._clusters import kmeans
-from ._learning import drawn, learn
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 NU = 1e-3  # the paper's; one over it weighs the loss

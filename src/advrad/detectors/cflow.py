@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least, plain, share
 from ..errors import UsageError
 from ..networks import Coupling, Features, Flow
 from ..networks.flow import log_density, perceptron, rotation
@@ -24,7 +25,6 @@ from ..noise import Noise, fresh
 from . import _flows as flows
 from . import _patches as patches
 from ._backbone import check_backbone
-from ._checks import at_least, plain, share
 from .base import Anomaly, judged
 
 CLAMP = 1.9

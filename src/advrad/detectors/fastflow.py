@@ -21,12 +21,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least, one_of, plain, share
 from ..networks import Coupling, Features, Flow
 from ..networks.flow import convolutions, log_density, permutation
 from ..noise import Noise, fresh
 from . import _flows as flows
 from ._backbone import check_backbone
-from ._checks import at_least, one_of, plain, share
 from .base import Anomaly, judged
 
 KERNELS = (3, 1)  # in turn (Figure 2)

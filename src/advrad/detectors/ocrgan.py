@@ -23,15 +23,15 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ..checks import at_least, plain, share, typed
 from ..data.defects import cut_paste
 from ..data.shapes import MIN_SIDE
 from ..diffusion.batches import Batches
+from ..diffusion.learning import learn, short
 from ..errors import UsageError
 from ..networks import OmniFrequency
 from ..networks.gan import held, taken_for_made, taken_for_real
 from ..noise import Fixed
-from ._checks import at_least, plain, share, typed
-from ._learning import learn, short
 from ._rebuilding import Rebuilding, check_rebuilding, l2
 from .base import Images, Run
 

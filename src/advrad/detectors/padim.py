@@ -14,12 +14,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..checks import at_least, plain
 from ..networks import Features
 from ..networks.features import stacked
 from ..noise import Noise, fresh
 from . import _patches as patches
 from ._backbone import check_backbone, filled, twin
-from ._checks import at_least, plain
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run, judged
 
 RIDGE = 0.01  # the paper's epsilon, added to each variance (Section III.B)

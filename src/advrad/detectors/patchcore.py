@@ -11,13 +11,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..checks import at_least, plain
+from ..diffusion.flop import told
 from ..errors import DataError
 from ..networks import Features
 from ..noise import Noise, fresh
 from . import _patches as patches
 from ._backbone import Memory, check_backbone
-from ._checks import at_least, plain
-from ._flop import told
 from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 

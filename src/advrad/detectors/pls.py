@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from ..attacks.ball import Linf
 from ..attacks.pgd import pgd
+from ..checks import at_least, plain, share
 from ..diffusion.batches import Batches
+from ..diffusion.learning import learn, noise_of, short
 from ..networks import SpatialAutoencoder
-from ._checks import at_least, plain, share
-from ._learning import learn, noise_of, short
 from ._rebuilding import Rebuilding, check_rebuilding, l2
 from .base import Images, Run
 

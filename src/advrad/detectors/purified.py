@@ -18,10 +18,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..checks import at_least, one_of, plain
 from ..errors import UsageError
 from ..noise import AROUND, Noise, PerImage, fresh, redraw
 from ..purifiers import Purifier, diffpure
-from ._checks import at_least, one_of, plain
 from ._settings import TRAINED
 from .advrad import AdvRAD
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Progress, Run, as_large

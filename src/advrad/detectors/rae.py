@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .. import store
+from ..checks import at_least, one_of, plain
 from ..diffusion.batches import Batches
+from ..diffusion.learning import learn, short
 from ..errors import ModelError
 from ..files import write_bytes
 from ..networks import ConvolutionalAutoencoder
 from . import _patches as patches
-from ._checks import at_least, one_of, plain
-from ._learning import learn, short
 from ._rebuilding import Rebuilding, check_rebuilding, l2
 from .base import Images, Run
 

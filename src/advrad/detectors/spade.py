@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..checks import at_least, plain
 from ..networks import Features
 from ..networks.features import stacked
 from ..noise import Noise, fresh
@@ -21,7 +22,6 @@ from ..scoring import aggregate
 from ..tune import evenly
 from . import _patches as patches
 from ._backbone import Memory, check_backbone
-from ._checks import at_least, plain
 from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 WHOLE = 32  # the stride of the features that are averaged over the image

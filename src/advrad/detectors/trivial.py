@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from ..checks import at_least, one_of, plain
 from ..noise import Noise, fresh
 from ..scoring import enlarge
 from . import _patches as patches
-from ._checks import at_least, one_of, plain
 from ._moments import Moments, measured
 from .base import PLAIN, Anomaly, Detector, Fitting, Images, Run
 

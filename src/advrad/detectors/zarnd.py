@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import at_least, plain
 from ..networks import Features
 from ..noise import Noise, fresh
 from . import _patches as patches
 from ._backbone import Memory, check_backbone
-from ._checks import at_least, plain
 from .base import PLAIN, Anomaly, Fitting, Images, Run, as_large
 
 LAST = 32  # the stride of the features that are averaged

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import UsageError
+from .errors import UsageError
 
 Kind = TypeVar("Kind")
 

@@ -1,4 +1,4 @@
-"""The training of a detector's network: with log and checkpoint, told to whoever watches."""
+"""The training of a network as a run: with log and checkpoint, told to whoever watches."""
 
 import contextlib
 import json
@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from ..diffusion import Recipe, train
-from ..diffusion.checkpoint import Checkpoint
 from ..noise import Noise
-from ._flop import told
-from ._log import TrainingLog
-from .base import Progress, Run
+from .checkpoint import Checkpoint
+from .flop import told
+from .log import TrainingLog
+from .run import Progress, Run
+from .train import Recipe, train
 
 Made = TypeVar("Made")
 

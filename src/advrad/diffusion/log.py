@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..diffusion import Step
 from ..errors import ModelError
 from ..files import write_text
+from .train import Step
 
 
 class TrainingLog:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .base import Run
+from .run import Run
 
 Done = TypeVar("Done")
 
