@@ -1,6 +1,7 @@
 """Attacks: (objective, x, ball, ...) -> x. They know functions and tensors, nothing else.
 
-`transfer` also needs another objective, and `minimal` a threshold; it returns the radii as well.
+`transfer` also needs another objective. `minimal`, `fab`, `deepfool` and `elasticnet` take a
+threshold and return the radii as well.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from typing import Any
 
 from .apgd import apgd
 from .ball import BALLS, L1, L2, Ball, Linf, Patch
+from .deepfool import deepfool
+from .elasticnet import elasticnet
+from .fab import fab
 from .fgsm import fgsm
 from .minimal import Smallest, minimal
 from .objective import Aim, Drawn, Noises, Objective, bpda, eot
@@ -31,7 +35,10 @@ __all__ = [
     "Smallest",
     "apgd",
     "bpda",
+    "deepfool",
+    "elasticnet",
     "eot",
+    "fab",
     "fgsm",
     "minimal",
     "pgd",
@@ -48,4 +55,7 @@ ALL: dict[str, Callable[..., Any]] = {
     "spsa": spsa,
     "transfer": transfer,
     "minimal": minimal,
+    "fab": fab,
+    "deepfool": deepfool,
+    "elasticnet": elasticnet,
 }

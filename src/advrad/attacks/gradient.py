@@ -30,23 +30,31 @@ def value_and_gradient(objective: Objective, x: Tensor, *, first: bool = True) -
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = checked(objective(x), x)
-        if not value.climb.requires_grad:
-            raise BlindAttackError(
-                "the objective does not depend on the image by any gradient: something in the "
-                "detector cuts it (no_grad, detach, item, numpy). Attack it with `square`, or "
-                "through a smooth substitute (bpda)"
-            )
-        (gradient,) = torch.autograd.grad(value.climb.sum(), x, allow_unused=True)
+        gradient = gradient_of(value.climb, x, first=first)
+    return Seen(value.climb.detach(), value.rank.detach(), gradient)
+
+
+def gradient_of(climb: Tensor, x: Tensor, *, first: bool = True, again: bool = False) -> Tensor:
+    """The gradient (B, C, H, W) of values (B,), as `value_and_gradient` takes and refuses it.
+
+    With `again` the graph is kept, for another backward pass through it.
+    """
+    if not climb.requires_grad:
+        raise BlindAttackError(
+            "the objective does not depend on the image by any gradient: something in "
+            "what is attacked cuts it (no_grad, detach, item, numpy). Attack it with `square`, or "
+            "through a smooth substitute (bpda)"
+        )
+    (gradient,) = torch.autograd.grad(climb.sum(), x, allow_unused=True, retain_graph=again)
     if gradient is None:
         raise BlindAttackError("the objective's gradient does not reach the image: it is cut")
     finite = gradient.isfinite()
     if first and not bool(finite.any()):
         raise BlindAttackError(
             "no number of the objective's gradient is finite: look for a root or a distance at "
-            "zero, a division by zero, or a logarithm of zero in the detector"
+            "zero, a division by zero, or a logarithm of zero in what is attacked"
         )
-    gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-    return Seen(value.climb.detach(), value.rank.detach(), gradient)
+    return torch.where(finite, gradient, torch.zeros_like(gradient))
 
 
 @torch.no_grad()

@@ -71,14 +71,7 @@ def minimal(
     x = ready(x, ball)
     positive(steps=steps)
     clean = value_of(objective, x).rank
-    goal = torch.as_tensor(threshold).to(clean)
-    if goal.shape not in ((), (1,), clean.shape):
-        raise UsageError(
-            f"a threshold of shape {tuple(goal.shape)} for {len(x)} images: expected one number, "
-            "or one for each image"
-        )
-    if bool(goal.isnan().any()):
-        raise UsageError("a threshold that is not a number: expected the score to be reached")
+    goal = reached(threshold, clean)
     nearest = Nearest(x, ball, goal)
     nearest.see(x, clean)
     if isinstance(ball, Patch):
@@ -87,7 +80,7 @@ def minimal(
     else:
         start = ball.project(x + BEGIN * ball.random(x, noise), x)
         _search(objective, start, ball, nearest, steps, momentum)
-        _shorten(objective, x, nearest, halvings)
+        shorten(objective, x, nearest, halvings)
     return Smallest(nearest.x, nearest.eps)
 
 
@@ -96,6 +89,22 @@ def looks(ball: Ball, steps: int = 100, halvings: int = 10) -> tuple[int, int]:
     if not isinstance(ball, Patch):
         return steps, 2 + halvings
     return steps * _sides(ball), 1 + 3 * _sides(ball)
+
+
+def reached(threshold: float | Tensor, clean: Tensor) -> Tensor:
+    """The threshold as a tensor like the clean values (B,).
+
+    Raises UsageError unless it is one number, or one for each image, and a number at all.
+    """
+    goal = torch.as_tensor(threshold).to(clean)
+    if goal.shape not in ((), (1,), clean.shape):
+        raise UsageError(
+            f"a threshold of shape {tuple(goal.shape)} for {len(clean)} images: expected one "
+            "number, or one for each image"
+        )
+    if bool(goal.isnan().any()):
+        raise UsageError("a threshold that is not a number: expected the score to be reached")
+    return goal
 
 
 class Nearest:
@@ -113,6 +122,13 @@ class Nearest:
         self.x = torch.where(column(won), x, self.x)
         self.eps = torch.where(won, eps, self.eps)
         return crossed
+
+    def within(self, limit: Tensor) -> Smallest:
+        """What was found, and nothing where that is further away than the limit, (B,) or (1,)."""
+        far = self.eps > limit
+        return Smallest(
+            torch.where(column(far), self.clean, self.x), torch.where(far, torch.inf, self.eps)
+        )
 
 
 def _search(
@@ -148,8 +164,8 @@ def _steepest(ball: Ball, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return direction, (gradient * direction).flatten(1).sum(1)
 
 
-def _shorten(objective: Objective, x: Tensor, nearest: Nearest, halvings: int) -> None:
-    """Bisects the straight way from the clean image to the nearest one."""
+def shorten(objective: Objective, x: Tensor, nearest: Nearest, halvings: int) -> None:
+    """Bisects the straight way from the clean image to the nearest one, `halvings` times."""
     way = nearest.x - x
     low, high = torch.zeros_like(nearest.eps), torch.ones_like(nearest.eps)
     for _ in range(halvings):
