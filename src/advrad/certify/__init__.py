@@ -1,6 +1,7 @@
 """Certificates by randomised smoothing. They know functions and tensors, nothing else."""
 
 from .auc import certified_auroc, swept_auroc, worst
+from .classes import certified_class
 from .median import Bounds, Ordered, largest_shift, ordered, ranks, samples_needed
 from .regions import Counts, Peaks, Region, blocks
 from .smooth import Smoothing
@@ -17,6 +18,7 @@ __all__ = [
     "Vote",
     "blocks",
     "certified_auroc",
+    "certified_class",
     "certify",
     "largest_shift",
     "ordered",

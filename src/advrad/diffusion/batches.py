@@ -93,7 +93,8 @@ class DrawnLoss:
             return torch.randn(like.shape, generator=source).to(self.device)
 
         eps = self.coloured(white)(x, 0)
-        return self.loss(self.denoiser, 2 * x - 1, t, eps).mean()
+        seen = 2 * x - 1 if self.denoiser.centred else x
+        return self.loss(self.denoiser, seen, t, eps).mean()
 
     def members(self, number: int) -> list[int]:
         """The images of step `number`."""

@@ -61,8 +61,7 @@ class Checkpoint:
         tensors |= {f"buffer/{name}": value for name, value in _buffers(module).items()}
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
         for name, parameter in module.named_parameters():
-            state = optimizer.state[parameter]
-            tensors |= {f"{moment}/{name}": state[moment] for moment in MOMENTS}
+            tensors |= _moments(name, optimizer.state.get(parameter, {}), number)
         head = {"number": str(number), "updates": str(average.updates), "of": self.signature}
         payload = {name: value.contiguous().cpu() for name, value in tensors.items()}
         write_bytes(self.path, save(payload, head))
@@ -133,10 +132,20 @@ def _fill(
     for name, parameter in module.named_parameters():
         parameter.copy_(tensors[f"module/{name}"])
         average.values[name].copy_(tensors[f"average/{name}"])
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(number)),
-            **{m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS},
-        }
+        moved = tensors.get(f"step/{name}", torch.tensor(float(number)))
+        if moved:
+            optimizer.state[parameter] = {
+                "step": moved,
+                **{m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS},
+            }
+
+
+def _moments(name: str, state: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """The optimiser's state of one parameter after update `number`, and how often it has moved
+    where that is not every time."""
+    moved = state.get("step", torch.tensor(0.0))
+    often = {} if int(moved) == number else {f"step/{name}": moved}
+    return often | {f"{moment}/{name}": state[moment] for moment in MOMENTS if moment in state}
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:

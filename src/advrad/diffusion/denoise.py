@@ -30,12 +30,20 @@ class EpsDenoiser(nn.Module):
 
     The network is `(x_t, t) -> (eps, v)`; v in [-1, 1] interpolates the log variance between its
     two bounds, log beta~_t and log beta_t (Nichol and Dhariwal, 2021, Eq. 15). Under
-    `precision="bfloat16"` the network runs in mixed precision; its outputs are float32.
+    `precision="bfloat16"` the network runs in mixed precision; its outputs are float32. Clean
+    images are in [-1, 1] where it is `centred`, else in [0, 1].
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        precision: str = "float32",
+        centred: bool = True,
+    ) -> None:
         super().__init__()
         self.network, self.schedule, self.precision = network, schedule, precision
+        self.centred = centred
 
     def forward(self, x_t: Tensor, t: int) -> Tensor:
         """x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar), not clipped: (B, C, H, W)."""

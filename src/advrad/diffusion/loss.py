@@ -21,6 +21,12 @@ def diffuse(schedule: Schedule, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     return a_t.sqrt() * x + (1 - a_t).sqrt() * eps
 
 
+def undiffuse(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar), at each image's own level."""
+    a_t = schedule.at(t, x_t)
+    return (x_t - (1 - a_t).sqrt() * eps) / a_t.sqrt()
+
+
 def simple(eps: Tensor, predicted: Tensor) -> Tensor:
     """L_simple, the mean squared error of the noise: (B, C, H, W) twice -> (B,)."""
     return (eps - predicted).square().flatten(1).mean(1)

@@ -5,7 +5,9 @@ https://arxiv.org/abs/1604.06174): a third more time, and the same gradient. All
 is drawn outside its denoiser, so that the second run is the first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -26,4 +28,10 @@ class Recomputed:
 
     def __call__(self, x_t: Tensor, t: int) -> Tensor:
         """x_0, (B, C, H, W)."""
-        return checkpoint(self.denoiser, x_t, t, use_reentrant=False, preserve_rng_state=False)
+        return recomputed(self.denoiser, x_t, t)
+
+
+def recomputed(function: Callable[..., Tensor], *given: Any) -> Tensor:
+    """function(*given), of which nothing is kept but what was given. It may take gradients of its
+    own and be differentiated twice; it must not draw noise of its own."""
+    return checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)

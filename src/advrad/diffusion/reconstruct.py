@@ -6,6 +6,7 @@ depth to 0 at once, and no case differs from another.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -15,6 +16,27 @@ from ..noise import Noise, fresh, out
 from .denoise import Denoiser
 from .schedule import Schedule
 
+Step = Callable[[Denoiser, Tensor, int, int, Noise], Tensor]  # (.., x_t, t, s, ..) -> x_s, s < t
+
+
+def jump(
+    denoiser: Denoiser, x_t: Tensor, t: int, s: int, noise: Noise, eta: float = 1.0
+) -> Tensor:
+    """A draw of x_s given x_t, s < t, with the estimate of x_0 in the place of x_0.
+
+    `eta` 1 is the posterior of Ho et al., 2020 (Eq. 6-7) for any two levels, 0 is deterministic;
+    x_s = sqrt(a_s) x_0 + sqrt(1 - a_s - std^2) eps + std z (Song et al., 2021, Eq. 12 and 16,
+    https://arxiv.org/abs/2010.02502). At s = 0 this is x_0.
+    """
+    a_t, a_s = denoiser.schedule.alpha_bar(t), denoiser.schedule.alpha_bar(s)
+    x_0 = denoiser(x_t, t)
+    if s == 0:
+        return x_0
+    std = eta * math.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
+    eps = (x_t - math.sqrt(a_t) * x_0) / math.sqrt(1 - a_t)
+    mean = math.sqrt(a_s) * x_0 + math.sqrt(max(0.0, 1 - a_s - std**2)) * eps
+    return mean + std * noise(x_t, out(s)) if std else mean
+
 
 def reconstruct(
     denoiser: Denoiser,
@@ -23,6 +45,7 @@ def reconstruct(
     shots: int = 1,
     noise: Noise = fresh,
     carried: float = 0.0,
+    step: Step = jump,
 ) -> Tensor:
     """x taken through `depth` steps of noise and back, (B, C, H, W) in [-1, 1]. Differentiable.
 
@@ -34,6 +57,7 @@ def reconstruct(
         noise: asked for step `depth` on the way in, for `out(s)` at each jump to a level s > 0.
         carried: standard deviation of the Gaussian noise that x has already, in the unit of x;
             only what is missing to the depth is put in, so that x_k is what it would have been.
+        step: how a jump is made, see `steps`.
 
     Raises ValueError where depth or shots are out of range, or the depth has less noise than x.
     """
@@ -41,7 +65,7 @@ def reconstruct(
     x_k = math.sqrt(denoiser.schedule.alpha_bar(depth)) * x
     own = missing(denoiser.schedule, depth, carried)
     x_k = x_k + own * noise(x, depth) if own else x_k
-    return descend(denoiser, x_k, depth, shots, noise)
+    return descend(denoiser, x_k, depth, shots, noise, step)
 
 
 def missing(schedule: Schedule, depth: int, carried: float) -> float:
@@ -69,35 +93,18 @@ def sample(
     return descend(denoiser, noise(like, top), top, shots, noise)
 
 
-def descend(denoiser: Denoiser, x_t: Tensor, depth: int, shots: int, noise: Noise) -> Tensor:
+def descend(
+    denoiser: Denoiser, x_t: Tensor, depth: int, shots: int, noise: Noise, step: Step = jump
+) -> Tensor:
     """x_t at level `depth` denoised to level 0 in `shots` jumps."""
     for t, s in pairwise(ladder(depth, shots)):
-        x_t = jump(denoiser, x_t, t, s, noise)
+        x_t = step(denoiser, x_t, t, s, noise)
     return x_t
 
 
 def ladder(depth: int, shots: int) -> list[int]:
     """The levels visited, from `depth` down to 0, as even as integers allow: shots + 1 of them."""
     return torch.linspace(depth, 0, shots + 1, dtype=torch.float64).round().long().tolist()
-
-
-def jump(
-    denoiser: Denoiser, x_t: Tensor, t: int, s: int, noise: Noise, eta: float = 1.0
-) -> Tensor:
-    """A draw of x_s given x_t, s < t, with the estimate of x_0 in the place of x_0.
-
-    `eta` 1 is the posterior of Ho et al., 2020 (Eq. 6-7) for any two levels, 0 is deterministic;
-    x_s = sqrt(a_s) x_0 + sqrt(1 - a_s - std^2) eps + std z (Song et al., 2021, Eq. 12 and 16,
-    https://arxiv.org/abs/2010.02502). At s = 0 this is x_0.
-    """
-    a_t, a_s = denoiser.schedule.alpha_bar(t), denoiser.schedule.alpha_bar(s)
-    x_0 = denoiser(x_t, t)
-    if s == 0:
-        return x_0
-    std = eta * math.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
-    eps = (x_t - math.sqrt(a_t) * x_0) / math.sqrt(1 - a_t)
-    mean = math.sqrt(a_s) * x_0 + math.sqrt(max(0.0, 1 - a_s - std**2)) * eps
-    return mean + std * noise(x_t, out(s)) if std else mean
 
 
 def _check(denoiser: Denoiser, depth: int, shots: int) -> None:

@@ -54,6 +54,12 @@ class Schedule(abc.ABC):
             raise ValueError(f"noise of {sigma:g}: this schedule ends at {most:.4g}")
         return found
 
+    def of_time(self, time: float) -> int:
+        """The level nearest to a time in the papers' unit, where 1 is the whole schedule: t* = 0.1
+        is level 100 of 1000. Times are levels from here on, so that no two of them can differ by
+        a rounding."""
+        return round(time * self.steps)
+
     def nearest(self, sigma: float) -> int:
         """The level above 0 whose noise is nearest to `sigma`; raises as `level` does."""
         above = max(1, self.level(sigma))
@@ -88,4 +94,23 @@ class Cosine(Schedule):
         return (1 - f[1:] / f[:-1]).clamp(max=0.999)
 
 
-ALL: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine}
+@dataclass(frozen=True)
+class VP(Schedule):
+    """The variance-preserving SDE dx = -beta x / 2 dt + sqrt(beta) dw at `steps` even times of
+    [0, 1], beta(t) = low + t (high - low).
+
+    alpha_bar(t) = exp(-low t - (high - low) t^2 / 2), exact at every level, whatever their number
+    (Song et al., 2021, Appendix C, https://arxiv.org/abs/2011.13456). `Linear` has the same
+    betas as sums where this has an integral.
+    """
+
+    low: float = 0.1
+    high: float = 20.0
+
+    def betas(self) -> Tensor:
+        t = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        integral = self.low * t + (self.high - self.low) * t.square() / 2
+        return -torch.expm1(-integral.diff())
+
+
+ALL: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "vp": VP}

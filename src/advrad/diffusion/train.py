@@ -30,6 +30,7 @@ class Recipe:
         decay: whether the rate falls to 0 along half a cosine after the warm-up.
         average: decay of the averaged weights; 0 keeps the last ones.
         clip: largest norm of the gradient; 0 does not clip.
+        momenta: Adam's beta_1 and beta_2.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class Recipe:
     decay: bool = False
     average: float = 0.999
     clip: float = 1.0
+    momenta: tuple[float, float] = (0.9, 0.999)
 
     def rate_at(self, step: int) -> float:
         """The learning rate of update number `step`, counted from 1."""
@@ -67,7 +69,8 @@ def train(
     """Updates the module and yields after each step; ends with the averaged weights in it.
 
     Arguments:
-        loss: the scalar loss of step number 1, 2, ...; it alone draws randomness.
+        loss: the scalar loss of step number 1, 2, ...; it alone draws randomness. A parameter
+            that it does not depend on is left as it is, so that players can take turns.
         checkpoint: where the state is kept. The training goes on from it where it holds one,
             saves by its clock, at the end, when the iteration is closed, and when the loss raises.
 
@@ -75,7 +78,7 @@ def train(
     or its gradient is not finite.
     """
     average = Average(module, recipe.average)
-    optimizer = torch.optim.Adam(module.parameters(), recipe.rate)
+    optimizer = torch.optim.Adam(module.parameters(), recipe.rate, recipe.momenta)
     first = checkpoint.restore(module, average, optimizer) + 1 if checkpoint else 1
     start, number = time.monotonic(), first - 1
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import UsageError
+
 Layer = TypeVar("Layer", bound=nn.Module)
 SMALL = 1024  # places of a map below which torch's channels_last normalisation is slow on a CPU
 
@@ -78,11 +80,15 @@ class UNet(nn.Module):
         return int(self.patch * 2**halvings)
 
     def forward(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Arguments: x_t: (B, C, H, W) in [-1, 1] scale. t: (B,) levels on the scale 0 to 999."""
+        """Arguments: x_t: (B, C, H, W) in [-1, 1] scale. t: (B,) levels on the scale 0 to 999.
+
+        Raises UsageError for sides that are no multiples of `multiple`.
+        """
         if x_t.shape[-1] % self.multiple or x_t.shape[-2] % self.multiple:
             side = "x".join(map(str, x_t.shape[-2:]))
-            raise ValueError(
-                f"an image of {side} px: both sides must be multiples of {self.multiple}"
+            raise UsageError(
+                f"an image of {side} px: both sides must be multiples of {self.multiple}; "
+                "resize or pad it"
             )
         time = self.embed(_sinusoid(t, self.time))
         h = self.enter(_laid_out(F.pixel_unshuffle(x_t, self.patch)))

@@ -8,6 +8,7 @@ https://arxiv.org/abs/1704.00028, Section 4), whose loss is the mean of the verd
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -51,8 +52,8 @@ def taken_for_made(verdict: Tensor) -> Tensor:
     return F.softplus(verdict).mean()
 
 
-def held(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What a discriminator says, with gradients to x and none to its own parameters.
+def held(module: nn.Module, x: Tensor) -> Any:
+    """What a discriminator or critic says, with gradients to x and none to its own parameters.
 
     So the losses of both players add up to one that one optimiser can follow.
     """
