@@ -22,6 +22,7 @@ from .commands import (
     doctor,
     evaluate,
     predict,
+    purify,
     train,
 )
 
@@ -52,6 +53,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("certify")(certify.certify)
 app.command("benchmark")(benchmark.benchmark)
+app.add_typer(purify.app, name="purify")
 app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)
 

@@ -49,16 +49,18 @@ def benchmark(
     if grid is None or out is None:
         raise UsageError("expected  advrad benchmark GRID.toml --out DIR  (or --papers)")
     from ..evaluate.grid import read
+    from ..evaluate.grid_defence import joined
     from ..evaluate.grid_report import write_grid
     from ..evaluate.grid_run import run_grid
-    from ..evaluate.grid_table import figures, markdown
+    from ..evaluate.grid_table import figures, markdown, trials
 
     asked = read(grid)
     with _crew(ray, out, workers) as crew:
         done = run_grid(asked, out, workers, _Told(), crew)
     page = write_grid(asked, done, out)
     if json:
-        print_json({"name": asked.name, "figures": figures(asked, done)})
+        record = {"name": asked.name, "figures": figures(asked, done)}
+        print_json(record | {"defences": joined(trials(done))})
     else:
         typer.echo(f"{markdown(asked, done)}\nreport: {page}")
     if any(record["error"] for _, record in done):

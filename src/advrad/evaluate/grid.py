@@ -1,4 +1,4 @@
-"""A grid: detectors on data sets, over seeds, clean, attacked and certified.
+"""A grid: detectors on data sets, over seeds, clean, attacked and certified; and defences.
 
 A TOML file says what is compared. Every figure is a cell, and every cell a task that can be done
 by any process at any time once its model is there: trainings are shared by all cells of a
@@ -9,7 +9,7 @@ was stopped goes on, and a cell that fails costs no other one.
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from ..detectors import build
 from ..errors import DataError, UsageError
 from .attacked import Threat
 from .certificate import Certificate
+from .grid_defence import Defended
 
 Kind = TypeVar("Kind")
 STRICT = ConfigDict(extra="forbid")
@@ -112,7 +113,8 @@ class Grid:
     """What is compared.
 
     Arguments:
-        data, detector, attack, certificate: the four lists, as in the file.
+        data, detector, attack, certificate: the lists, as in the file.
+        defence: classifiers behind purifiers, with data of their own.
         seeds: of trainings, for methods that name none of their own.
         size: side of the images that every detector is handed, in pixels, so that a radius means
             the same in each row; each brings them to its own. None hands each its own size.
@@ -120,10 +122,11 @@ class Grid:
         name: of the table.
     """
 
-    data: Sequence[Data]
-    detector: Sequence[Method]
+    data: Sequence[Data] = ()
+    detector: Sequence[Method] = ()
     attack: Sequence[Assailed] = ()
     certificate: Sequence[Certified] = ()
+    defence: Sequence[Defended] = ()
     seeds: Sequence[int] = (0,)
     size: int | None = None
     device: str = "cpu"
@@ -134,8 +137,10 @@ class Grid:
         that occur twice."""
         titles = [method.title for method in self.detector]
         labels = [data.label for data in self.data]
-        if not titles or not labels:
-            raise UsageError("a grid needs at least one [[data]] and one [[detector]]")
+        if bool(titles) != bool(labels) or not (titles or self.defence):
+            raise UsageError(
+                "a grid needs at least one [[data]] and one [[detector]], or a [[defence]]"
+            )
         for what, names in (("detector", titles), ("data", labels)):
             if len({slug(n) for n in names}) < len(names):
                 raise UsageError(f"[[{what}]]: two have the same name: give one a label")
@@ -151,6 +156,7 @@ class Grid:
         for certificate in self.certificate:
             _known(certificate.detectors, titles)
             Certificate((certificate.sigma,), certificate.radii, certificate.samples)
+        _check_defences(self.defence)
         return self
 
 
@@ -160,7 +166,8 @@ class Task:
 
     Arguments:
         data, method, seed: of the model.
-        cell: None for the training, "clean", an attack or a certificate.
+        cell: None for the training, "clean", an attack, a certificate or a trial of a defence,
+            whose purifier is the method.
         device: where it runs.
         size: of the images that are handed over, the detector's own where None.
     """
@@ -168,7 +175,7 @@ class Task:
     data: Data
     method: Method
     seed: int
-    cell: "str | Assailed | Certified | None"
+    cell: "str | Assailed | Certified | Defended | None"
     device: str = "cpu"
     size: int | None = None
 
@@ -209,7 +216,16 @@ def tasks(grid: Grid) -> tuple[list[Task], list[Task]]:
                     meant = method.title in named if named else method.attacked
                     if meant and (other.seeds is None or seed in other.seeds):
                         cells.append(Task(data, method, seed, other, **common))
-    return trainings, cells
+    return trainings, [*cells, *_trials(grid)]
+
+
+def _trials(grid: Grid) -> list[Task]:
+    """A cell for each purifier of each defence."""
+    return [
+        Task(Data(one.data), Method(label), one.seed, replace(one, purifiers=[words]), grid.device)
+        for one in grid.defence
+        for words, label in zip(one.purifiers, one.labels(), strict=True)
+    ]
 
 
 def read(path: Path) -> Grid:
@@ -229,7 +245,7 @@ def slug(words: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", words.replace("/", "_")).strip("-").lower()
 
 
-for _kind in (Data, Method, Assailed, Certified, Grid):
+for _kind in (Data, Method, Assailed, Certified, Defended, Grid):
     configured(STRICT)(_kind)
 
 
@@ -248,6 +264,29 @@ def _check_size(grid: Grid) -> None:
             f"size = {grid.size}: expected pixels, and no certificate, whose noise is of each "
             "detector's own size"
         )
+
+
+def _check_defences(some: Sequence[Defended]) -> None:
+    """Raises UsageError where two of them would share a folder, and as a trial does."""
+    taken: dict[tuple[str, ...], Defended] = {}
+    for one in some:
+        one.trial()
+        for label in one.labels():
+            folder = (slug(one.data), slug(label), str(one.seed), slug(one.title))
+            if folder in taken:
+                raise UsageError(
+                    f"[[defence]]: two purifiers {label!r} {_differing(taken[folder], one)}: give "
+                    f"one a name of its own, as '{label} label=NAME'"
+                )
+            taken[folder] = one
+
+
+def _differing(one: Defended, other: Defended) -> str:
+    """In which settings two entries differ, in words."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in vars(one)}
+    pairs.pop("purifiers")
+    told = [f"{name} ({a} and {b})" for name, (a, b) in pairs.items() if a != b]
+    return f"differ in {', '.join(told)} alone" if told else "are the same"
 
 
 def _known(wanted: Sequence[str], titles: Sequence[str]) -> None:

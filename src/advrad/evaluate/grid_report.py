@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from ..files import write_json, write_text
+from .defence_report import add_tables
 from .grid import Grid
-from .grid_table import COST, Done, as_csv, figures, markdown, rows
+from .grid_defence import joined
+from .grid_table import COST, Done, as_csv, figures, markdown, rows, trials
 from .report import Report
 from .rows import PAGE, RESULT
 
@@ -20,10 +22,13 @@ def write_grid(grid: Grid, done: Done, out: Path) -> Path:
     listed = figures(grid, done)
     write_text(out / "table.md", markdown(grid, done))
     write_text(out / "table.csv", as_csv(grid, done))
-    write_json(out / RESULT, {"name": grid.name, "figures": listed})
+    defended = joined(trials(done))
+    write_json(out / RESULT, {"name": grid.name, "figures": listed, "defences": defended})
     failed = [(task, record) for task, record in done if record["error"]]
     cells = sum(task.cell is not None for task, _ in done)
     told = f"{len(grid.detector)} detectors on {len(grid.data)} data sets, {cells} cells"
+    if grid.defence:
+        told = f"{sum(len(one.purifiers) for one in grid.defence)} defences, {told}"
     report = Report(
         f"advrad benchmark: {grid.name}",
         f"{told}; {len(failed)} failed." if failed else f"{told}, all of them done.",
@@ -36,6 +41,9 @@ def write_grid(grid: Grid, done: Done, out: Path) -> Path:
             ["detector", *columns, *COST, "rank"],
             rows(grid, done, data.label, listed),
         )
+    for name, found in defended.items():
+        report.heading(f"Defences: {name}")
+        add_tables(report, found)
     if failed:
         report.heading("What failed")
         report.table(

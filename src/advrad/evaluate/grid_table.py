@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from . import grid_defence
 from .grid import Assailed, Certified, Grid, Task
+from .grid_defence import Defended
 from .grid_task import Record
 from .health import SUSPECT, in_words
 
@@ -49,7 +51,12 @@ def markdown(grid: Grid, done: Done) -> str:
         parts += [f"\n## {data.label}\n", line(["detector", *columns])]
         parts.append(line(["---"] * (len(columns) + 1)))
         parts += [line(row) for row in rows(grid, done, data.label, listed)]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts) + "\n" + grid_defence.markdown(trials(done))
+
+
+def trials(done: Done) -> list[Record]:
+    """The records of the cells that try defences."""
+    return [record for task, record in done if isinstance(task.cell, Defended)]
 
 
 def rows(grid: Grid, done: Done, data: str, listed: Sequence[Figure]) -> list[list[str]]:

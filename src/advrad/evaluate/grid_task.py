@@ -21,6 +21,7 @@ from .certificate import Certificate
 from .certified import certify
 from .clean import Evaluation, evaluate
 from .grid import Assailed, Certified, Task
+from .grid_defence import Defended, contents, replaced, tried
 from .training import Training, train
 
 RECORD = "task.json"
@@ -28,20 +29,25 @@ Record = dict[str, Any]
 
 
 def recorded(task: Task, out: Path) -> Record | None:
-    """What an earlier run has found for this very task; None where it did not, or failed."""
+    """What an earlier run has found for this very task; None where it did not, or failed, or
+    where a folder that a defence is made of holds another model now."""
     path = out / task.folder / RECORD
     try:
         record: Record = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     same = record.get("task") == plain(asdict(task))
+    if same and isinstance(task.cell, Defended):
+        same = not replaced(record.get("models"), task.cell)
     return record if same and record.get("error") is None else None
 
 
 def run(task: Task, out: Path) -> Record:
     """Does the task, and writes and returns its record; an error is recorded and not raised."""
     started, error, found = time.monotonic(), None, None
+    models: dict[str, str | None] = {}
     try:
+        models = contents(task.cell) if isinstance(task.cell, Defended) else {}
         found = _done(task, out)
     except AdvradError as refused:
         error = str(refused)
@@ -52,6 +58,7 @@ def run(task: Task, out: Path) -> Record:
         "error": error,
         "found": plain(found),
         "seconds": time.monotonic() - started,
+        "models": models,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     write_json(out / task.folder / RECORD, record)
@@ -59,6 +66,8 @@ def run(task: Task, out: Path) -> Record:
 
 
 def _done(task: Task, out: Path) -> dict[str, Any]:
+    if isinstance(task.cell, Defended):
+        return tried(task.cell, out / task.folder, task.device)
     dataset = load(
         task.data.name,
         layout=task.data.layout,
