@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from advrad.diffusion.augment import ALL, _warp, augment, crops, flips, quarters, rotations
+from advrad.diffusion.augment import (
+    ALL,
+    _warp,
+    augment,
+    crops,
+    flips,
+    mirrors,
+    quarters,
+    rotations,
+    shifts,
+)
 
 X = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(1)) * 2 - 1
 
@@ -30,6 +40,20 @@ def test_flips_are_the_four_mirror_images_equally_often() -> None:
     allowed = [x, x.flip(-1), x.flip(-2), x.flip(-1, -2)]
     found = among(flips(X.expand(800, -1, -1, -1), source()), allowed)
     assert all(abs(found.count(i) - 200) < 5 * 12.3 for i in range(4))
+
+
+def test_mirrors_are_the_image_and_its_mirror_image_equally_often() -> None:
+    found = among(mirrors(X.expand(800, -1, -1, -1), source()), [X[0], X[0].flip(-1)])
+    assert abs(found.count(1) - 400) < 5 * 14.2
+
+
+def test_shifts_are_moves_by_up_to_an_eighth_each_equally_often() -> None:
+    """Nine places for an image of 8 pixels; what comes in is black."""
+    wide = torch.zeros(3, 10, 10)
+    wide[:, 1:9, 1:9] = X[0]
+    allowed = [wide[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    found = among(shifts(X.expand(900, -1, -1, -1), source()), allowed)
+    assert all(abs(found.count(i) - 100) < 5 * 9.5 for i in range(9))
 
 
 def test_quarters_are_the_four_turned_images_equally_often() -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from trainings import equal, tiny, tiny_training, weights
 
-from advrad.diffusion import Average, Recipe
+from advrad.diffusion import Average, Recipe, train
 from advrad.diffusion.checkpoint import Checkpoint
 from advrad.errors import ModelError, ResourceError, UsageError
 
@@ -84,6 +85,33 @@ def test_buffers_are_kept_too_and_a_checkpoint_without_them_leaves_them_as_they_
     module, *others = counting(7.0)
     Checkpoint(path).restore(module, *others)
     assert module.seen.tolist() == [7.0, 7.0]
+
+
+class Pair(nn.Module):
+    """Two numbers of which a loss moves one, or the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Parameter(torch.ones(2)) for _ in range(2))
+
+    def loss(self, number: int) -> torch.Tensor:
+        return (self.other if number % 3 == 0 else self.one).square().sum()
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 7])
+def test_players_that_take_turns_go_on_bit_by_bit(tmp_path: Path, stop: int) -> None:
+    """Adam counts the steps of each; the other is neither moved nor counted."""
+    path, recipe = tmp_path / "c.safetensors", Recipe(9, rate=0.1)
+    expected = Pair()
+    list(train(expected, expected.loss, recipe))
+    first = Pair()
+    list(train(first, first.loss, replace(recipe, steps=stop), Checkpoint(path)))
+    found = Pair()
+    list(train(found, found.loss, recipe, Checkpoint(path)))
+    assert equal(weights(found), weights(expected))
+    optimizer = torch.optim.Adam(found.parameters())
+    Checkpoint(path).restore(found, Average(found), optimizer)
+    assert [int(optimizer.state[p]["step"]) for p in found.parameters()] == [6, 3]
 
 
 def test_moments_and_averages_are_not_the_weights(path: Path) -> None:

@@ -13,7 +13,7 @@ from parts import TINY, run
 from advrad.attacks.strongest import SUITES, Part, Suite
 from advrad.certify import largest_shift
 from advrad.cli import main
-from advrad.detectors._log import TrainingLog
+from advrad.diffusion.log import TrainingLog
 from advrad.evaluate import demo as room
 from advrad.evaluate import demo_certificate
 from advrad.evaluate.attack_rows import Radius

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advrad.diffusion import Cosine, Denoiser, EpsDenoiser, Linear, Schedule
 from advrad.diffusion.reconstruct import descend, jump, ladder
+from advrad.diffusion.steps import ddpm_large
 from advrad.noise import Noise
 
 pytestmark = pytest.mark.interop
@@ -73,6 +74,24 @@ def test_ancestral_steps_are_those_of_ddpm(schedule: Schedule, shots: int, seed:
     expected = theirs(scheduler, start, levels, generator=Drawn(seed).source)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert (got - start).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shots", [1, 2, 5, 37, 99])
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
+def test_ancestral_steps_with_the_larger_variance_are_those_of_ddpm(
+    schedule: Schedule, shots: int, seed: int
+) -> None:
+    """By way of level 1: from a higher one diffusers draws noise in the jump to the image, too."""
+    scheduler = diffusers.DDPMScheduler(**betas(schedule), variance_type="fixed_large")
+    levels = [*(t + 1 for t in ladder(99, shots)), 0]
+    scheduler.set_timesteps(timesteps=[t - 1 for t in levels[:-1]])
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed + 100))
+    got, noise = start, Drawn(seed)
+    for t, s in pairwise(levels):
+        got = ddpm_large(EpsDenoiser(Bent(), schedule), got, t, s, noise)
+    expected = theirs(scheduler, start, levels, generator=Drawn(seed).source)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from advrad.cli import main
-from advrad.data import catalogue, cifar, fetched, load
-from advrad.data.fetched import FETCHED, Remote, idx_folder
-from advrad.data.idx import read_idx
+from advrad.data import catalogue, cifar, load
+from advrad.data.fetched import FETCHED, Remote
+from advrad.data.idx import IDX, idx_folder, read_idx
 from advrad.errors import DataError, UsageError
 from advrad.images import read
 
@@ -87,7 +87,7 @@ def test_what_is_no_idx_file_is_told(content: bytes, words: str, tmp_path: Path)
 def test_a_folder_of_idx_files_is_held_against_what_was_published(tmp_path: Path) -> None:
     arrays = small()
     sums = {}
-    for part, name in fetched.IDX.items():
+    for part, name in IDX.items():
         content = idx(arrays[part])
         sums[part] = hashlib.md5(content).hexdigest()
         end, kept = (".gz", gzip.compress(content)) if "train" in part else ("", content)
@@ -96,7 +96,7 @@ def test_a_folder_of_idx_files_is_held_against_what_was_published(tmp_path: Path
     assert all(np.array_equal(found[part], arrays[part]) for part in arrays)
     with pytest.raises(DataError, match="not the file that was published"):
         idx_folder(tmp_path, sums | {"test-labels": "0" * 32})
-    (tmp_path / fetched.IDX["test-labels"]).unlink()
+    (tmp_path / IDX["test-labels"]).unlink()
     with pytest.raises(DataError, match=r"holds no t10k-labels-idx1-ubyte, nor .*\.gz"):
         idx_folder(tmp_path, sums)
 

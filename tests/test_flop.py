@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from toys import SETTINGS, good, tiny
 
 from advrad.detectors import ALL, Run, build
-from advrad.detectors._flop import Counter, told
 from advrad.diffusion import Recipe, train
 from advrad.diffusion.batches import DrawnLoss
+from advrad.diffusion.flop import Counter, told
 
 TRAIN = good(6)
 

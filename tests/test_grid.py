@@ -89,7 +89,7 @@ def test_seeds_and_detectors_of_a_cell(parts: Path) -> None:
             "name = 3\n[[data]]\nname = 'x'\n[[detector]]\nname = 'patchcore'",
             "name: input should be a valid string",
         ),
-        ("[[detector]]\nname = 'patchcore'", "data: field required"),
+        ("[[detector]]\nname = 'patchcore'", "at least one [[data]]"),
         ("[[data]]\nname = 'x'\n[[detector]]\nname = 'patchcor'", "unknown detector 'patchcor'"),
         ("[[data]]\nname = 'x'\n[[detector]]\nname = 'patchcore'\nsize = 3", "size"),
         (

@@ -7,6 +7,7 @@ import pytest
 
 ROOMS = [
     "errors",
+    "checks",
     "files",
     "store",
     "noise",
@@ -22,6 +23,7 @@ ROOMS = [
     "scoring",
     "calibrate",
     "tune",
+    "classifiers",
     "purifiers",
     "detectors",
     "model",

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from advrad.diffusion import SCHEDULES, Cosine, Linear, Schedule
+from advrad.diffusion import SCHEDULES, VP, Cosine, Linear, Schedule
 
-BOTH = [Linear(), Cosine(), Linear(100), Cosine(50)]
+BOTH = [Linear(), Cosine(), Linear(100), Cosine(50), VP(), VP(37)]
 
 
 @pytest.mark.parametrize("schedule", BOTH, ids=repr)
@@ -96,7 +96,32 @@ def test_levels_beyond_the_schedule_are_refused(t: int) -> None:
 
 
 def test_schedules_go_by_name() -> None:
-    assert {"linear": Linear, "cosine": Cosine} == SCHEDULES
+    assert {"linear": Linear, "cosine": Cosine, "vp": VP} == SCHEDULES
+
+
+@pytest.mark.parametrize("steps", [10, 1000, 4000])
+def test_the_continuous_schedule_is_its_integral_at_every_time(steps: int) -> None:
+    """exp(-0.1 t - 19.9 t^2 / 2); DiffPure's noise in the [0, 1] scale at t* = 0.1 is 0.170."""
+    for t in (0.1, 0.3, 1.0):
+        expected = math.exp(-0.1 * t - 19.9 * t**2 / 2)
+        assert VP(steps).alpha_bar(round(t * steps)) == pytest.approx(expected, rel=1e-12)
+    assert VP(steps).sigma(steps // 10) / 2 == pytest.approx(0.170, abs=5e-4)
+    other = VP(steps, low=1.0, high=3.0).alpha_bar(steps)
+    assert other == pytest.approx(math.exp(-2.0), rel=1e-12)
+
+
+def test_the_discrete_schedule_is_near_the_continuous_one() -> None:
+    """Their betas are the same but for where in the step they are taken."""
+    for t in (10, 100, 500):
+        assert Linear().alpha_bar(t) == pytest.approx(VP().alpha_bar(t), rel=0.01)
+
+
+def test_a_time_in_the_papers_unit_is_a_level_however_it_was_rounded() -> None:
+    assert [Linear().of_time(t) for t in (0.1, 0.075, 0.07, 0.0, 1.0)] == [100, 75, 70, 0, 1000]
+    assert Linear(600).of_time(0.1) == 60
+    for k in range(1001):
+        single = float(torch.tensor(k / 1000, dtype=torch.float32))
+        assert Linear().of_time(k / 1000) == Linear().of_time(single) == k
 
 
 @pytest.mark.parametrize("schedule", BOTH, ids=repr)

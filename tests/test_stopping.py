@@ -14,12 +14,12 @@ from parts import TINY, run
 from advrad.cli import main
 from advrad.commands.boundary import Stopped
 from advrad.commands.stopping import stopping
-from advrad.detectors._log import TrainingLog
+from advrad.diffusion.log import TrainingLog
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 SIGNALLED = """
 import os, sys
-import advrad.detectors._log as log
+import advrad.diffusion.log as log
 from advrad.cli import main
 from advrad.diffusion.checkpoint import Checkpoint
 

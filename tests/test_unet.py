@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from advrad.diffusion import UNet
 from advrad.diffusion.unet import _Attention, _Double, _Halve, _norm, _sinusoid, _Stage
+from advrad.errors import UsageError
 
 PAPER = {"channels": 3, "widths": (128, 128, 256, 256, 512, 512), "blocks": 2, "attention": (4,)}
 
@@ -122,7 +123,7 @@ def test_a_quarter_of_the_places_are_computed_at_patch_2() -> None:
 @pytest.mark.parametrize("side", [(30, 32), (32, 30), (2, 2)])
 def test_sides_that_do_not_fit_are_refused_with_the_multiple(side: tuple[int, int]) -> None:
     network = UNet(1, (8, 8, 8), patch=2)
-    with pytest.raises(ValueError, match=f"{side[0]}x{side[1]} px.*multiples of 8"):
+    with pytest.raises(UsageError, match=f"{side[0]}x{side[1]} px.*multiples of 8"):
         network(torch.zeros(1, 1, *side), torch.zeros(1))
 
 
