@@ -1,13 +1,14 @@
 """A ready grid, kept under runs/grids/ and resumed; its table becomes a record.
 
     python benchmarks/grid.py quick --workers 2
-    python benchmarks/grid.py papers --workers 2
+    python benchmarks/grid.py papers --workers 2 --hours 2
 
 NAME is one of the TOML files beside this one. It is what `advrad benchmark` does, with a record of
 every figure and its table at the end.
 """
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from common import keep, load_average
 
 from advrad.evaluate.grid import Task, read
 from advrad.evaluate.grid_report import write_grid
-from advrad.evaluate.grid_run import run_grid
+from advrad.evaluate.grid_run import Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
 from advrad.evaluate.grid_task import Record
 
@@ -28,6 +29,8 @@ def main() -> None:
     ready = sorted(path.stem for path in HERE.glob("*.toml") if path.stem != "sensitivity")
     parser.add_argument("name", choices=ready)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", action="append", default=[], help="a detector; repeatable")
+    parser.add_argument("--hours", type=float, default=math.inf, help="begin no task after these")
     wanted = parser.parse_args()
     grid, out, start = read(HERE / f"{wanted.name}.toml"), RUNS / wanted.name, time.monotonic()
 
@@ -37,7 +40,7 @@ def main() -> None:
         before.extend([task] if record.get("before") else [])
         print(task.folder, record["error"] or "done", flush=True)
 
-    done = run_grid(grid, out, wanted.workers, tell)
+    done = run_grid(grid, out, wanted.workers, tell, stint=Stint(wanted.only, wanted.hours))
     spent = time.monotonic() - start
     write_grid(grid, done, out)
     keep(
@@ -48,6 +51,7 @@ def main() -> None:
             "figures": figures(grid, done),
             "seconds_of_tasks": sum(record["seconds"] or 0.0 for _, record in done),
             "seconds": None if before else spent,
+            "not_run": unfinished(done),
             "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},
             "workers": wanted.workers,
             "load_average": load_average(),

@@ -119,8 +119,8 @@ def test_a_method_s_own_limit_and_whether_it_is_attacked() -> None:
     found = [(task.method.title, task.title) for task in tasks(grid)[1]]
     assert found == [
         ("trivial", "clean"),
-        ("trivial", "linf 2/255, quick"),
         ("slow", "clean"),
+        ("trivial", "linf 2/255, quick"),
         ("slow", "linf 2/255, standard"),
     ]
 

@@ -1,6 +1,7 @@
 """`advrad benchmark`: detectors, data, attacks and certificates in one table."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,13 @@ def benchmark(
             help="Of a Ray cluster that does the tasks: HOST:PORT, auto, or local.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A detector of the grid to do this time; repeatable."),
+    ] = None,
+    hours: Annotated[
+        float, typer.Option(help="Begin no task after so long; the same command goes on.")
+    ] = math.inf,
     papers: Annotated[
         bool,
         typer.Option("--papers", help="Print the papers' tables, beside those in --out, if any."),
@@ -51,13 +59,15 @@ def benchmark(
     from ..evaluate.grid import read
     from ..evaluate.grid_defence import joined
     from ..evaluate.grid_report import write_grid
-    from ..evaluate.grid_run import run_grid
+    from ..evaluate.grid_run import Stint, run_grid, unfinished
     from ..evaluate.grid_table import figures, markdown, trials
 
     asked = read(grid)
     with _crew(ray, out, workers) as crew:
-        done = run_grid(asked, out, workers, _Told(), crew)
+        done = run_grid(asked, out, workers, _Told(), crew, Stint(only or [], hours))
     page = write_grid(asked, done, out)
+    if left := unfinished(done):
+        print(f"{left} of {len(done)} tasks not run: the same command goes on", file=sys.stderr)
     if json:
         record = {"name": asked.name, "figures": figures(asked, done)}
         print_json(record | {"defences": joined(trials(done))})

@@ -148,13 +148,13 @@ class Grid:
             build(method.name, method.settings)
         _check_size(self)
         for attack in self.attack:
-            _known(attack.detectors, titles)
+            known(attack.detectors, titles)
             try:
                 Threat(attack.norm, (attack.radius,), attack.suite)
             except (ValueError, ZeroDivisionError) as error:
                 raise UsageError(f"eps {attack.eps!r}: expected a number, as 2/255") from error
         for certificate in self.certificate:
-            _known(certificate.detectors, titles)
+            known(certificate.detectors, titles)
             Certificate((certificate.sigma,), certificate.radii, certificate.samples)
         _check_defences(self.defence)
         return self
@@ -202,20 +202,21 @@ class Task:
 
 
 def tasks(grid: Grid) -> tuple[list[Task], list[Task]]:
-    """The trainings, and the cells."""
+    """The trainings, and the cells column by column, so that a stopped grid has whole ones."""
     trainings, cells = [], []
+    others: list[Assailed | Certified] = [*grid.attack, *grid.certificate]
     common: Any = {"device": grid.device, "size": grid.size}
     for data in grid.data:
         for method in grid.detector:
             for seed in method.seeds if method.seeds is not None else grid.seeds:
                 trainings.append(Task(data, method, seed, None, **common))
                 cells.append(Task(data, method, seed, "clean", **common))
-                others: list[Assailed | Certified] = [*grid.attack, *grid.certificate]
                 for other in others:
                     named = other.detectors
                     meant = method.title in named if named else method.attacked
                     if meant and (other.seeds is None or seed in other.seeds):
                         cells.append(Task(data, method, seed, other, **common))
+    cells.sort(key=lambda cell: ["clean", *others].index(cell.cell))  # type: ignore[arg-type]
     return trainings, [*cells, *_trials(grid)]
 
 
@@ -289,10 +290,11 @@ def _differing(one: Defended, other: Defended) -> str:
     return f"differ in {', '.join(told)} alone" if told else "are the same"
 
 
-def _known(wanted: Sequence[str], titles: Sequence[str]) -> None:
+def known(wanted: Sequence[str], titles: Sequence[str], where: str = "detectors") -> None:
+    """Raises UsageError for a name that is no title."""
     for name in wanted:
         if name not in titles:
             raise UsageError(
-                f"detectors {name!r}: no [[detector]] has this name or label; there are "
+                f"{where} {name!r}: no [[detector]] has this name or label; there are "
                 f"{', '.join(titles)}"
             )

@@ -6,6 +6,7 @@ from ..files import write_json, write_text
 from .defence_report import add_tables
 from .grid import Grid
 from .grid_defence import joined
+from .grid_run import unfinished
 from .grid_table import COST, Done, as_csv, figures, markdown, rows, trials
 from .report import Report
 from .rows import PAGE, RESULT
@@ -31,7 +32,7 @@ def write_grid(grid: Grid, done: Done, out: Path) -> Path:
         told = f"{sum(len(one.purifiers) for one in grid.defence)} defences, {told}"
     report = Report(
         f"advrad benchmark: {grid.name}",
-        f"{told}; {len(failed)} failed." if failed else f"{told}, all of them done.",
+        f"{told}; {_state(len(failed), unfinished(done))}",
     )
     columns = list(dict.fromkeys(figure["column"] for figure in listed))
     for data in grid.data:
@@ -54,3 +55,9 @@ def write_grid(grid: Grid, done: Done, out: Path) -> Path:
     page = out / PAGE
     report.write(page)
     return page
+
+
+def _state(failed: int, waiting: int) -> str:
+    """What became of the tasks, in words."""
+    some = [f"{failed} tasks failed"] * bool(failed) + [f"{waiting} not run"] * bool(waiting)
+    return f"{', '.join(some) or 'all of them done'}."

@@ -6,13 +6,15 @@ machine here, those of a Ray cluster in `grid_ray`.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Protocol
 
 from ..errors import UsageError
 from ..files import plain, write_json
-from .grid import Grid, Task, tasks
+from .grid import Grid, Task, known, tasks
 from .grid_task import RECORD, Record, recorded, run
 
 GRID = "grid.json"
@@ -43,36 +45,79 @@ class Crew(Protocol):
         """Ends those that run, which save what they have."""
 
 
+@dataclass(frozen=True)
+class Stint:
+    """What one run does of a grid.
+
+    Arguments:
+        only: titles of the detectors, or labels of the purifiers, that it is about; none: of all.
+        hours: after which no further task is begun; those that run come to their end.
+    """
+
+    only: Sequence[str] = ()
+    hours: float = math.inf
+
+    def checked(self, grid: Grid) -> "Stint":
+        """Raises UsageError for a title that the grid does not have, and for no time at all."""
+        labels = [label for one in grid.defence for label in one.labels()]
+        known(self.only, [*(method.title for method in grid.detector), *labels], "--only")
+        if not self.hours > 0:
+            raise UsageError(f"--hours {self.hours:g}: expected a number above 0")
+        return self
+
+    def means(self, task: Task) -> bool:
+        return not self.only or task.method.title in self.only
+
+
+WHOLE = Stint()
+
+
 def run_grid(
     grid: Grid,
     out: Path,
     workers: int = 1,
     tell: Tell = lambda task, record: None,
     crew: Crew | None = None,
+    stint: Stint = WHOLE,
 ) -> list[tuple[Task, Record]]:
     """Every task with what it found, done before or now; `tell` hears of each as it ends.
 
-    A cell whose training failed fails with it. `crew` does the tasks in the place of `workers`
-    processes of this machine. Raises UsageError where `out` holds another grid, or workers are
-    below one.
+    A cell whose training failed fails with it; what the stint leaves for another run is `waiting`.
+    `crew` does the tasks in the place of `workers` processes of this machine. Raises UsageError
+    where `out` holds another grid, workers are below one, or the stint is impossible.
     """
     if workers < 1:
         raise UsageError(f"{workers} workers: expected 1 or more")
+    stint = stint.checked(grid)
     crew = crew or Processes(out, workers)
     _refuse_other(grid, out)
     trainings, cells = tasks(grid)
+    end = time.monotonic() + 3600 * stint.hours
     done: dict[Path, Record] = {}
-    for task, record in _stage(trainings, out, crew, tell):
+    for task, record in _stage(trainings, out, crew, tell, stint, end):
         done[task.folder] = record
     lost = {folder: record["error"] for folder, record in done.items() if record["error"]}
-    able = [cell for cell in cells if cell.model not in lost]
-    for task, record in _stage(able, out, crew, tell):
+    late = {folder for folder, record in done.items() if record.get("waiting")}
+    able = [cell for cell in cells if cell.model not in lost and cell.model not in late]
+    for task, record in _stage(able, out, crew, tell, stint, end):
         done[task.folder] = record
     for cell in cells:
         if cell.model in lost:
             done[cell.folder] = failed(cell, out, f"its training failed: {lost[cell.model]}")
             tell(cell, done[cell.folder])
-    return [(task, done[task.folder]) for task in (*trainings, *cells)]
+    return [(task, done.get(task.folder) or _waiting(task)) for task in (*trainings, *cells)]
+
+
+def unfinished(done: Sequence[Ended]) -> int:
+    """How many tasks wait for another run."""
+    return sum(bool(record.get("waiting")) for _, record in done)
+
+
+def _waiting(task: Task) -> Record:
+    return {
+        "task": plain(asdict(task)), "error": None, "found": None, "seconds": None,
+        "peak_mib": None, "waiting": True,
+    }  # fmt: skip
 
 
 def _refuse_other(grid: Grid, out: Path) -> None:
@@ -95,22 +140,29 @@ def _refuse_other(grid: Grid, out: Path) -> None:
     write_json(path, before | asked)
 
 
-def _stage(some: Sequence[Task], out: Path, crew: Crew, tell: Tell) -> Iterator[Ended]:
+def _stage(
+    some: Sequence[Task], out: Path, crew: Crew, tell: Tell, stint: Stint, end: float
+) -> Iterator[Ended]:
     waiting: list[Task] = []
     for task in some:
         record = recorded(task, out)
-        if record is None:
-            waiting.append(task)
-        else:
+        if record is not None:
             tell(task, record | {"before": True})
             yield task, record
+        elif stint.means(task):
+            waiting.append(task)
+        else:
+            yield task, _waiting(task)
     running = 0
     try:
         while waiting or running:
+            if time.monotonic() >= end:
+                yield from ((task, _waiting(task)) for task in waiting)
+                waiting = []
             while waiting and running < crew.size:
                 crew.begin(waiting.pop(0))
                 running += 1
-            for task, record in crew.ended():
+            for task, record in crew.ended() if running else ():
                 running -= 1
                 tell(task, record)
                 yield task, record

@@ -89,17 +89,18 @@ def as_csv(grid: Grid, done: Done) -> str:
 
 
 def words(figure: Figure) -> str:
-    """`0.936 ± 0.001`, `0.745 (0.67 to 0.81) sound`, `failed`, or n/a."""
+    """`0.936 ± 0.001`, `0.745 (0.67 to 0.81) sound`, `failed`, `not run`, or n/a."""
     if figure["error"]:
         return "failed"
     if figure["value"] is None:
-        return "n/a"
+        return "not run" if figure["waiting"] else "n/a"
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
         told += f" ± {figure['deviation']:.3f}"
     elif figure["low"] is not None:
         told += f" ({figure['low']:.2f} to {figure['high']:.2f})"
-    return told + (f" {figure['health']}" if figure["health"] else "")
+    told += f" {figure['health']}" if figure["health"] else ""
+    return told + (f", {figure['waiting']} of its seeds not run" if figure["waiting"] else "")
 
 
 def ranks(own: Sequence[Figure]) -> dict[str, float]:
@@ -125,12 +126,13 @@ def _columns(grid: Grid) -> list[str]:
 
 def _figure(some: Done, column: str) -> Figure:
     """Over the seeds that have it."""
-    found, error, health = [], None, ""
+    found, error, health, waiting = [], None, "", 0
     interval: list[float] | None = None
     for task, record in some:
         if not _is(task, column):
             continue
         error = record["error"] or error
+        waiting += bool(record.get("waiting"))
         if record["found"] is None:
             continue
         value, interval = _value(task, record["found"], column)
@@ -144,6 +146,7 @@ def _figure(some: Done, column: str) -> Figure:
         "low": low,
         "high": high,
         "seeds": len(found),
+        "waiting": waiting,
         "health": health,
         "error": error,
     }

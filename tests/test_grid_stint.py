@@ -1,0 +1,136 @@
+"""A grid done in several stints: some detectors now, no task after a time, the table so far."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advrad.cli import main
+from advrad.errors import UsageError
+from advrad.evaluate import grid_run
+from advrad.evaluate.grid import Assailed, Data, Grid, Method, Task, tasks
+from advrad.evaluate.grid_report import write_grid
+from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
+from advrad.evaluate.grid_table import figures, markdown
+from advrad.evaluate.grid_task import run
+
+TINY = {"size": 16, "backbone": "untrained", "strides": [4, 8], "memory": 30, "pool": 200}
+BOTH = [Method("patchcore", TINY, "first"), Method("patchcore", TINY, "second", seeds=[0, 1])]
+ATTACK = Assailed("l2", 0.1, "paper-pgd", limit=2)
+
+
+class Inline(Processes):
+    """Does its tasks at once, in this process, and remembers them; `clock` moves on by each."""
+
+    def __init__(self, out: Path, clock: list[float]) -> None:
+        super().__init__(out, 1)
+        self.names: list[str] = []
+        self.clock = clock
+
+    def begin(self, task: Task) -> None:
+        self.names.append(f"{task.method.title} {task.seed} {task.title}")
+        self.clock[0] += 60
+        self.found = (task, run(task, self.out))
+
+    def ended(self) -> list[Any]:
+        return [self.found]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(grid_run.time, "monotonic", lambda: now[0])
+    return now
+
+
+def made(parts: Path) -> Grid:
+    return Grid([Data(str(parts))], BOTH, [ATTACK])
+
+
+def test_cells_come_column_by_column(parts: Path) -> None:
+    _, cells = tasks(made(parts))
+    assert [(c.method.title, c.seed, c.title) for c in cells] == [
+        ("first", 0, "clean"),
+        ("second", 0, "clean"),
+        ("second", 1, "clean"),
+        ("first", 0, ATTACK.title),
+        ("second", 0, ATTACK.title),
+        ("second", 1, ATTACK.title),
+    ]
+
+
+def test_one_detector_now_and_the_rest_later(
+    parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    grid, crew = made(parts), Inline(tmp_path, clock)
+    done = run_grid(grid, tmp_path, crew=crew, stint=Stint(["first"]))
+    assert crew.names == ["first 0 training", "first 0 clean", f"first 0 {ATTACK.title}"]
+    assert (len(done), unfinished(done)) == (9, 6)
+    rows = [line for line in markdown(grid, done).splitlines() if line.startswith("| second")]
+    assert rows[0].count("not run") == 2
+    assert "6 not run." in write_grid(grid, done, tmp_path).read_text()
+    again = Inline(tmp_path, clock)
+    done = run_grid(grid, tmp_path, crew=again)
+    assert {name.split()[0] for name in again.names} == {"second"}
+    assert unfinished(done) == 0
+    assert "| not run" not in markdown(grid, done)
+    assert "all of them done." in write_grid(grid, done, tmp_path).read_text()
+
+
+def test_no_task_is_begun_after_the_time(parts: Path, tmp_path: Path, clock: list[float]) -> None:
+    grid, crew = made(parts), Inline(tmp_path, clock)
+    done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=4.5 / 60))  # a minute a task
+    assert crew.names == [
+        "first 0 training",
+        "second 0 training",
+        "second 1 training",
+        "first 0 clean",
+        "second 0 clean",
+    ]
+    assert unfinished(done) == 4
+    clean = {f["detector"]: f for f in figures(grid, done) if f["column"] == "clean"}
+    assert (clean["first"]["waiting"], clean["second"]["waiting"]) == (0, 1)
+    assert "1 of its seeds not run" in markdown(grid, done)
+
+
+def test_a_training_that_waits_keeps_its_cells_waiting(
+    parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    crew = Inline(tmp_path, clock)
+    done = run_grid(made(parts), tmp_path, crew=crew, stint=Stint(hours=0.5 / 60))
+    assert crew.names == ["first 0 training"]
+    assert unfinished(done) == 8
+    assert not any(record["error"] for _, record in done)
+
+
+@pytest.mark.parametrize(
+    ("stint", "told"),
+    [
+        (Stint(["third"]), r"--only 'third': .*there are first, second"),
+        (Stint(hours=0), "--hours 0: expected a number above 0"),
+        (Stint(hours=float("nan")), "--hours nan"),
+    ],
+)
+def test_an_impossible_stint_is_refused(
+    parts: Path, tmp_path: Path, stint: Stint, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        run_grid(made(parts), tmp_path / "out", stint=stint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_tells_what_is_left(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        f'[[data]]\nname = "{parts}"\n[[detector]]\nname = "trivial"\nlabel = "one"\n'
+        '[[detector]]\nname = "trivial"\nlabel = "two"\n'
+    )
+    asked = ["benchmark", str(path), "--out", str(tmp_path / "out"), "--only", "one"]
+    assert main(asked) == 0
+    out, err = capsys.readouterr()
+    assert "2 of 4 tasks not run: the same command goes on" in err
+    assert "not run" in out
+    assert main([*asked, "--hours", "-1"]) == 2
+    assert "above 0" in capsys.readouterr().err
