@@ -17,6 +17,7 @@ from advrad.noise import Draws, Noise, fresh
 SMALL = {
     "fgsm": {},
     "pgd": {"steps": 7},
+    "pgd-unseen": {"steps": 3},
     "apgd-ce": {"steps": 9, "restarts": 2},
     "apgd-dlr": {"steps": 9, "start": "zero"},
     "apgd-t": {"steps": 5},

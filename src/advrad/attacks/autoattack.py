@@ -133,16 +133,17 @@ def fixed_autoattack(
     *,
     noises: Noises = lambda k: fresh,
     looks: int = EVALUATIONS,
+    random: bool | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Standing:
     """What stands when shares of `looks` draws are compared, and the smallest is kept.
 
-    Of a classifier that does not draw one look is enough, and this is `autoattack`. Arguments and
-    errors as there.
+    Of a classifier that does not draw one look is enough, and this is `autoattack`. `random` says
+    whether it draws; None looks at a few draws, which may agree. Arguments and errors as there.
     """
     if looks < 1:
         raise UsageError(f"looks {looks}: expected 1 or more")
-    victim = examined(classify, x, labels, noises)
+    victim = examined(classify, x, labels, noises, random)
     looks = looks if victim.random else 1
     return _composed(victim, x, ball, recipes, "fixed-autoattack", looks, report)
 

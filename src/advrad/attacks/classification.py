@@ -29,6 +29,8 @@ from .objective import (
 
 Classifier = Callable[[Tensor, Noise], Tensor]  # (B, C, H, W) in [0, 1] -> logits (B, K)
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> (B,)
+# (x, noise) -> logits (B, K), and how much each image looks attacked (B,): a defence that detects
+Watched = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 TargetedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits, labels, targets -> (B,)
 
 RUNS = 5  # looks at the same images; logits of length 1 that differ by more than DRIFT are random
@@ -70,6 +72,23 @@ def untargeted(classify: Classifier, labels: Tensor, loss: Loss = cross_entropy)
         logits = classify(x, noise)
         right = _copies(labels, x)
         return Aim(loss(logits, right), margin(logits, right).detach())
+
+    return drawn
+
+
+def unseen(watched: Watched, labels: Tensor, weight: float, loss: Loss = cross_entropy) -> Drawn:
+    """To mislead the classifier and not to be detected: the loss minus the weighted score.
+
+    Iterates are ranked by what counts: one that misleads is above all that do not, and there the
+    smaller score is better. `weight` is in units of the loss; 0 attacks the classifier alone.
+    """
+
+    def drawn(x: Tensor, noise: Noise) -> Aim:
+        logits, score = watched(x, noise)
+        right = _copies(labels, x)
+        wrong, hidden = margin(logits, right).detach(), 1 / (1 + score.detach())
+        climb = loss(logits, right) - weight * score
+        return Aim(climb, torch.where(wrong > 0, hidden, wrong.clamp(max=0)))
 
     return drawn
 
@@ -119,6 +138,7 @@ class Victim:
             noise for every number is a defence whose draws are known.
         random: whether two draws differ.
         classes: how many logits there are.
+        watched: the same logits with the score of a detector of attacks, where there is one.
     """
 
     classify: Classifier
@@ -126,6 +146,7 @@ class Victim:
     noises: Noises
     random: bool
     classes: int
+    watched: Watched | None = None
 
     def mean(self, drawn: Drawn, first: int, draws: int = 1) -> Objective:
         """The objective, over `draws` draws a call from number `first` on where draws differ."""
@@ -155,14 +176,18 @@ class Victim:
 
 
 def examined(
-    classify: Classifier, x: Tensor, labels: Tensor, noises: Noises = lambda k: fresh
+    classify: Classifier,
+    x: Tensor,
+    labels: Tensor,
+    noises: Noises = lambda k: fresh,
+    random: bool | None = None,
 ) -> Victim:
     """The classifier, found to be one, and whether it is random, after RUNS forward passes.
 
-    It is random where the share of right classes changes between looks under different draws, or
-    an image's logits, scaled to length 1, do. Raises UsageError for images out of range,
-    labels that are not classes, and what is not logits: another shape, numbers that are not
-    finite, probabilities.
+    Unless it is said, it is random where the share of right classes changes between looks under
+    different draws, or an image's logits, scaled to length 1, do. Raises UsageError for images out
+    of range, labels that are not classes, and what is not logits: another shape, numbers that are
+    not finite, probabilities.
     """
     x = images(x)
     with torch.no_grad():
@@ -171,7 +196,8 @@ def examined(
     right = {int((look.argmax(1) == labels).sum()) for look in looks}
     scaled = torch.stack([look / (look.norm(dim=1, keepdim=True) + 1e-10) for look in looks])
     spread = (scaled[:, None] - scaled[None]).norm(dim=3).max()
-    random = len(right) > 1 or float(spread) > DRIFT
+    if random is None:
+        random = len(right) > 1 or float(spread) > DRIFT
     return Victim(classify, labels, noises, random, looks[0].shape[1])
 
 

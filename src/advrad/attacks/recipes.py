@@ -5,6 +5,7 @@ after the other. Nothing here is an attack by itself.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,16 @@ from ..errors import UsageError
 from ._target import STRIDE
 from .apgd import apgd
 from .ball import Ball
-from .classification import LOSSES, TARGETED, Victim, likeliest, rivals, targeted, untargeted
+from .classification import (
+    LOSSES,
+    TARGETED,
+    Victim,
+    likeliest,
+    rivals,
+    targeted,
+    unseen,
+    untargeted,
+)
 from .deepfool import deepfool
 from .elasticnet import elasticnet
 from .fab import fab
@@ -36,6 +46,7 @@ ATTACKS: dict[str, Callable[..., Any]] = {
     "deepfool": deepfool,
     "elasticnet": elasticnet,
 }
+HIDING = ("fgsm", "pgd", "apgd", "square")  # they climb whatever they are given
 SMALLEST = ("fab", "deepfool", "elasticnet")  # they look for the smallest perturbation
 WRONG = torch.finfo(torch.float32).tiny  # the margin from which a class is wrong, not tied
 SPAN = STRIDE >> 5  # draws of one target; its start and its last look take these
@@ -53,6 +64,8 @@ class Recipe:
             the class is still right, 30 at most. `deepfool` has them all in sight at once.
         draws: EOT's, for a classifier that draws; one that does not needs a single one.
         settings: of the attack.
+        unseen: weight of how much an image looks attacked, which is lowered besides where the
+            victim is watched; the loss is climbed by an attack that walks, without targets.
     """
 
     attack: str
@@ -60,6 +73,7 @@ class Recipe:
     targets: int = 0
     draws: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    unseen: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises UsageError for names that are in no table, and impossible numbers."""
@@ -67,11 +81,20 @@ class Recipe:
         for name, known in ((self.attack, ATTACKS), (self.loss, losses)):
             if name not in known:
                 raise UsageError(f"{name!r} in a recipe: expected one of {', '.join(known)}")
+        if not 0 <= self.unseen < math.inf or (self.unseen and self._cannot_hide):
+            raise UsageError(
+                f"unseen={self.unseen:g} of {self.attack} with {self.targets} targets: expected a "
+                f"weight from 0 on, and one of {', '.join(HIDING)} without targets"
+            )
         if not 0 <= self.targets < STRIDE // SPAN - 1 or self.draws < 1:
             raise UsageError(
                 f"{self.targets} targets and {self.draws} draws: expected 0 to "
                 f"{STRIDE // SPAN - 2} targets, and one draw or more"
             )
+
+    @property
+    def _cannot_hide(self) -> bool:
+        return bool(self.targets) or self.attack not in HIDING
 
     def cost(self, classes: int, random: bool) -> Cost:
         """What it takes at most, for an image whose class stays right."""
@@ -119,6 +142,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "fgsm": Recipe("fgsm", "cross-entropy"),
     "pgd": Recipe("pgd", "cross-entropy", settings={"steps": 20}),
+    "pgd-unseen": Recipe("pgd", "cross-entropy", settings={"steps": 20}, unseen=100.0),
     "apgd-ce": Recipe("apgd", "cross-entropy", settings={"steps": 100}),
     "apgd-dlr": Recipe("apgd", "dlr", settings={"steps": 100}),
     "apgd-t": Recipe("apgd", "dlr", targets=9, settings={"steps": 100}),
@@ -144,7 +168,10 @@ def run(recipe: Recipe, victim: Victim, x: Tensor, ball: Ball, first: int = 0) -
             "more; climb the margin instead"
         )
     if not targets:
-        drawn = untargeted(victim.classify, victim.labels, LOSSES[recipe.loss])
+        loss = LOSSES[recipe.loss]
+        drawn = untargeted(victim.classify, victim.labels, loss)
+        if recipe.unseen and victim.watched is not None:
+            drawn = unseen(victim.watched, victim.labels, recipe.unseen, loss)
         return _once(recipe, victim, drawn, x, ball, first)
     logits = victim.logits(x, first, recipe.draws)
     order = likeliest(logits, victim.labels, targets)

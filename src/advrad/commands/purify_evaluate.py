@@ -22,7 +22,7 @@ MODES = (
     "dw_reverse or dw_both; repeatable."
 )
 ATTACKS = (
-    "fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab-t, square, deepfool, elastic-net, "
+    "fgsm, pgd, pgd-unseen, apgd-ce, apgd-dlr, apgd-t, fab-t, square, deepfool, elastic-net, "
     "autoattack-standard or autoattack-rand; repeatable."
 )
 
@@ -63,6 +63,12 @@ def evaluate(
     resubmit: Annotated[
         int, typer.Option(min=1, help="How often resubmission hands an image in.")
     ] = 20,
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a purifier's error for pgd-unseen, which lowers it besides; without it 100."
+        ),
+    ] = None,
     health: Annotated[bool, typer.Option(help="Check that the attacks could see.")] = True,
     out: Out = None,
     seed: NoiseSeed = 0,
@@ -84,8 +90,8 @@ def evaluate(
     from ..evaluate.defended import defend
 
     trial = Trial(
-        mode or ["full"], attack or ["pgd"], norm, radii, draws, eot, steps, resubmit, health,
-        seed, batch_size, resolve(device),
+        mode or ["full"], attack or ["pgd"], norm, radii, draws, eot, steps, resubmit, weight,
+        health, seed, batch_size, resolve(device),
     )  # fmt: skip
     wanted = [read(words, generator) for words in purifier or ["none"]]
     tried = defences(wanted, classifiers.load(classifier), trial.device)

@@ -56,8 +56,14 @@ class Attack:
 
     @property
     def patient(self) -> bool:
-        """Whether it looks more than once, so that one without a gradient should not do better."""
-        return self.gradient and self.name != "fgsm"
+        """Whether it looks more than once, so that one without a gradient should not do better;
+        nor has it another aim besides."""
+        return self.gradient and self.name != "fgsm" and not self.hiding
+
+    @property
+    def hiding(self) -> bool:
+        """Whether it also wants not to be detected, for which it gives up some of its harm."""
+        return any(recipe.unseen for recipe in self.recipes.values())
 
     def described(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -97,6 +103,7 @@ class Attack:
             ball,
             self.recipes,
             noises=victim.noises,
+            random=victim.random,
             looks=self._judged(victim.random),
         )
         return Found(standing.x, standing.correct, standing.looks)
@@ -105,8 +112,11 @@ class Attack:
         return EVALUATIONS if random else 1
 
 
-def attack(name: str, ball: Ball, eot: int, steps: int | None = None) -> Attack:
-    """The attack of a name, with `eot` draws a look and, where it walks, so many steps.
+def attack(
+    name: str, ball: Ball, eot: int, steps: int | None = None, weight: float | None = None
+) -> Attack:
+    """The attack of a name, with `eot` draws a look and, where it walks, so many steps; `weight`
+    is that of the detector's score, where it wants to stay unseen.
 
     A suite is as published, whatever the draws and steps. Raises UsageError for other names.
     """
@@ -117,4 +127,6 @@ def attack(name: str, ball: Ball, eot: int, steps: int | None = None) -> Attack:
     recipe = replace(RECIPES[name], draws=1 if name == "square" else eot)
     if steps is not None and "steps" in recipe.settings:
         recipe = replace(recipe, settings={**recipe.settings, "steps": steps})
+    if weight is not None and recipe.unseen:
+        recipe = replace(recipe, unseen=weight)
     return Attack(name, {name: recipe})

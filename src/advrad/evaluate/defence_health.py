@@ -25,10 +25,11 @@ from ..errors import BlindAttackError
 from ..noise import Noise, PerImage
 from ..tune import evenly
 from . import defence_gradient, defence_steady
+from .defence_cells import Cell
 from .defence_gradient import true_gradient
 from .defence_metrics import Table, more_harm, table
 from .defence_modes import CLASSIFIER, EXACT, MODES, evaluation
-from .defence_rows import Cell, Work
+from .defence_rows import Work
 from .defence_steady import steady
 from .health import FAILED, NOT_RUN, PASSED, Check, Health
 from .robustness import derived
@@ -39,6 +40,7 @@ LARGE, FLOOR = Linf(0.5), 0.1  # what holds every image of one class, and what m
 STEPS, QUERIES, DRAWS = 20, 100, 4
 GRADIENT = ("gradient_present", "gradient_finite", "gradient_nonzero")
 TRUE = "gradient_true"
+HIDES = "it gives up some of its harm to stay unseen"
 
 
 class Look(NamedTuple):
@@ -180,6 +182,8 @@ class Doctor:
     def _weaker(self, cell: Cell) -> Check:
         """The same attack under modes that know less, and Square where it was asked for."""
         work = self.work
+        if work.attack(cell).hiding:
+            return Check(NOT_RUN, HIDES)
         less = MODES[cell.mode].weaker
         others = [Cell(cell.defence, mode, cell.attack, cell.eps) for mode in less]
         if work.attack(cell).patient:
@@ -201,7 +205,7 @@ class Doctor:
 
     def _blind(self, cell: Cell) -> Check:
         if not self.work.attack(cell).patient:
-            return Check(NOT_RUN, "an attack of a single step, or one without gradient")
+            return Check(NOT_RUN, "an attack of one step or without gradient, or one that hides")
         theirs = self.boxed(cell.defence, cell.mode, cell.eps)
         ours = self.work.right(cell)[:, self.places]
         beaten = more_harm(ours, theirs) < TAIL
@@ -215,7 +219,7 @@ class Doctor:
         """The same attack with twice the steps must find little more."""
         recipe = self._doubled(cell)
         if recipe is None:
-            return Check(NOT_RUN, "not an attack by PGD or APGD alone")
+            return Check(NOT_RUN, "not PGD or APGD with no other aim than harm")
         victim, ball = self._victim(cell, "steps"), self.work.trial.ball(cell.eps)
         adv = run(recipe, victim, self.work.x(self.places), ball)
         theirs = self._right(cell, adv, self.work.draws(cell))
@@ -230,7 +234,7 @@ class Doctor:
         """The attack of a cell with twice the steps; None where it is none that walks."""
         attack = self.work.attack(cell)
         recipe = next(iter(attack.recipes.values()))
-        if attack.composed or recipe.attack not in ("pgd", "apgd"):
+        if attack.composed or attack.hiding or recipe.attack not in ("pgd", "apgd"):
             return None
         steps = 2 * int(recipe.resolved(self.work.random(cell))["steps"])
         return replace(recipe, settings={**recipe.settings, "steps": steps})
@@ -261,7 +265,8 @@ class Doctor:
 
     def _right(self, cell: Cell, adv: Tensor, draws: int) -> Table:
         """Which draws are right, (draws, n)."""
-        classes = torch.tensor(self.work.judged(cell, adv, self.places, draws))
+        found = self.work.judged(cell, adv, self.places, draws)
+        classes = torch.tensor([each["classes"] for each in found])
         return table(classes.eq(self.work.labels(self.places).cpu()[:, None]).T.numpy())
 
     def _victim(self, cell: Cell, purpose: str) -> Victim:

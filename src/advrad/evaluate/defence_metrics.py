@@ -55,7 +55,7 @@ def table(right: ArrayLike) -> Table:
 
 def one_shot(right: ArrayLike) -> Accuracy:
     """Of the first draw alone."""
-    return _counted(table(right)[0])
+    return counted(table(right)[0])
 
 
 def average(right: ArrayLike) -> Accuracy:
@@ -65,7 +65,7 @@ def average(right: ArrayLike) -> Accuracy:
 
 def worst(right: ArrayLike) -> Accuracy:
     """Images of which every draw is right: whoever may try N times never gets through."""
-    return _counted(np.asarray(table(right).all(0)))
+    return counted(np.asarray(table(right).all(0)))
 
 
 def majority(answers: ArrayLike, labels: ArrayLike) -> Accuracy:
@@ -77,7 +77,7 @@ def majority(answers: ArrayLike, labels: ArrayLike) -> Accuracy:
     right, given = _judged(answers, labels), np.asarray(answers)
     votes = np.stack([(given == each).sum(0) for each in given])
     others = np.where(right, 0, votes)
-    return _counted(right.sum(0) > others.max(0))
+    return counted(right.sum(0) > others.max(0))
 
 
 def fixed_autoattack(tables: Sequence[ArrayLike]) -> Accuracy:
@@ -101,7 +101,7 @@ def mean_share(shares: ArrayLike) -> Accuracy:
     """The mean of the images' shares of right draws, (images,); a count where all are 0 or 1."""
     found = np.asarray(shares, np.float64)
     if np.isin(found, (0, 1)).all():
-        return _counted(found == 1)
+        return counted(found == 1)
     value = float(found.mean())
     return Accuracy(value, *wilson(value, len(found)))
 
@@ -159,7 +159,7 @@ def _judged(answers: ArrayLike, labels: ArrayLike) -> Table:
     return table(given == truth)
 
 
-def _counted(right: Table) -> Accuracy:
+def counted(right: Table) -> Accuracy:
     """Of images, each right or wrong: the exact interval."""
     found = metrics.rate(int(right.sum()), len(right))
     assert found is not None

@@ -28,10 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import Noises, bpda
+from ..attacks.classification import Watched
 from ..attacks.recipes import SPAN, START
 from ..errors import UsageError
 from ..noise import Draws, Noise, PerImage, Split
 from ..purifiers import Purifier
+from ..purifiers.detect import look
 from .robustness import derived
 
 Logits = Callable[[Tensor, Noise], Tensor]  # (B, C, H, W) under a noise -> (B, K)
@@ -104,6 +106,13 @@ class Defence:
         purified = x if self.purify is None else self.purify(x, noise)
         found: Tensor = self.classifier(purified)
         return found
+
+    def watched(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """The same logits, and how much each image looks attacked, (B,); None of no purifier."""
+        if self.purify is None:
+            return self.logits(x, noise), None
+        purified, score = look(self.purify, x, noise)
+        return self.classifier(purified), score
 
 
 class Drawn(NamedTuple):
@@ -179,6 +188,38 @@ def attacked(mode: Mode, defence: Defence) -> Logits:
             )
         return Defence(classifier, defence.coarse).logits
     return lambda x, noise: classifier(bpda(lambda y: purify(y, noise), lambda y: y)(x))
+
+
+def watched(mode: Mode, defence: Defence) -> Watched | None:
+    """What the attacker looks at who wants to stay unseen: the logits, and the detector's score.
+
+    None where the mode does not see the purifier, or there is none. With the identity's gradient
+    the purified image is a constant to the score as well.
+    """
+    purify, classifier = defence.purify, defence.classifier
+    if purify is None or mode.sees == CLASSIFIER:
+        return None
+    if mode.sees == IDENTITY:
+        return lambda x, noise: _straight(classifier, purify, x, noise)
+    seen = defence.coarse if mode.sees == COARSE else purify
+    if seen is None:
+        return None
+
+    def told(x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        purified, score = look(seen, x, noise)
+        return classifier(purified), score
+
+    return told
+
+
+def _straight(
+    classifier: nn.Module, purify: Purifier, x: Tensor, noise: Noise
+) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        purified, score = look(purify, x, noise)
+    apart = (purified - x).square().flatten(1).mean(1)
+    logits = classifier(bpda(lambda y: purified, lambda y: y)(x))
+    return logits, score + apart - apart.detach()
 
 
 def evaluation(mode: Mode, seed: int, ids: Sequence[str]) -> Noises:

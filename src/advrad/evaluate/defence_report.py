@@ -17,6 +17,7 @@ TABLE = "table.md"
 HEADER = ("defence", "mode", "attack", "radius", "N")
 WORST = ("defence", "mode", "radius", "N", "attacks", "%", "health")
 LEVELS = 32  # of 8 bits, below which a radius is told in them
+DETECTION = ("detection AUROC", "unnoticed")
 FIGURES = {
     "one_shot": "one shot",
     "average": "average",
@@ -36,7 +37,9 @@ KNOWS = {
 CAPTION = (
     "Right answers in %, with 95 % intervals, under draws that had no part in the attack unless "
     "the mode says so. Average: the mean over N draws. Worst of N: every draw is right. Majority "
-    "vote: no other class is answered as often. The clean figures are of the same N."
+    "vote: no other class is answered as often. The clean figures are of the same N. Detection: "
+    "changed images told from clean ones by the error of the purifier's reconstruction, one draw; "
+    "unnoticed: changed images that mislead, with an error below that of 95 % of the clean ones."
 )
 
 
@@ -62,7 +65,7 @@ def write_trial(result: Result, out: Path) -> Path:
 
 def add_tables(report: Report, result: Result) -> None:
     """Every figure of every cell, and the worst of all attacks."""
-    report.table(CAPTION, _header(result), [_line(row) for row in result["rows"]])
+    report.table(CAPTION, _header(result), _lines(result))
     report.table(
         "Of each image the smallest share of right draws that any attack has reached, averaged "
         "over the images (Fixed-AutoAttack). The draws that choose are those that are counted.",
@@ -97,7 +100,7 @@ def _marked(rows: list[list[str]]) -> list[str]:
 
 def table(result: Result) -> list[list[str]]:
     """The same as rows of text, the header first, for a terminal."""
-    return [_header(result)] + [[_text(cell) for cell in _line(row)] for row in result["rows"]]
+    return [_header(result)] + [[_text(cell) for cell in line] for line in _lines(result)]
 
 
 def notes(result: Result) -> list[str]:
@@ -132,14 +135,35 @@ def finding(result: Result) -> str:
 
 
 def _header(result: Result) -> list[str]:
-    return [*HEADER, *FIGURES.values(), "clean average", "clean worst of N", "health"]
+    told = [*HEADER, *FIGURES.values(), "clean average", "clean worst of N"]
+    return [*told, *(DETECTION if _detected(result) else ()), "health"]
 
 
-def _line(row: Result) -> list[Cell]:
+def _lines(result: Result) -> list[list[Cell]]:
+    detected = _detected(result)
+    return [_line(row, detected) for row in result["rows"]]
+
+
+def _detected(result: Result) -> bool:
+    """Whether a defence of the table has a score by which attacks are detected."""
+    return any(row.get("detection") for row in result["rows"])
+
+
+def _line(row: Result, detected: bool) -> list[Cell]:
     robust = [in_percent(row["robust"][name]) for name in SINGLE]
     clean = [in_percent(row["clean"][name]) for name in ("average", "worst")]
-    health = in_words(row["health"])
-    return [*_named(row), row["attack"], _radius(row), row["draws"], *robust, *clean, health]
+    told = [*_named(row), row["attack"], _radius(row), row["draws"], *robust, *clean]
+    return [*told, *(_seen(row) if detected else ()), in_words(row["health"])]
+
+
+def _seen(row: Result) -> list[Cell]:
+    """How well attacks are told from clean images, and how many mislead unnoticed."""
+    found = row.get("detection")
+    if not found:
+        return [None, None]
+    area = found["auroc"]
+    told = f"{area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
+    return [told, in_percent(found["unnoticed"])]
 
 
 def _worst(row: Result) -> list[Cell]:

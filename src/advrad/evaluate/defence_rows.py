@@ -1,17 +1,17 @@
 """The rows of a trial: each image in each cell, written when its batch is done.
 
-A cell is a defence, a mode, an attack and a radius; the first cells of a defence have no attack
-and hold the clean images, once for each way of judging. Image number i of cell number n has the
-index n * N + i. A row holds the class of each draw of the evaluation, -1 where the logits were no
-numbers, and beside the rows lie the attacked images, `attacked/INDEX.npy`. Batches are cut at the
-same places whatever was there before, so that a run that was killed ends as one that was not.
+Image number i of cell number n has the index n * N + i. A row holds the class of each draw of the
+evaluation, -1 where the logits were no numbers, and how much the image looks attacked by the first
+of them; beside the rows lie the attacked images, `attacked/INDEX.npy`. Batches are cut at the same
+places whatever was there before, so that a run that was killed ends as one that was not.
 """
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,65 +22,23 @@ from ..files import write_bytes
 from ..noise import Noise
 from .attack_rows import Count, array, image_path, kept_image
 from .defence_attacks import Attack, Found
+from .defence_cells import FRESH, Cell, cells, judged_as
 from .defence_metrics import Answers, Table
-from .defence_modes import EXACT, MODES, Defence, Drawn, attacked, attacker, evaluation
+from .defence_modes import (
+    MODES,
+    Defence,
+    Drawn,
+    attacked,
+    attacker,
+    evaluation,
+    watched,
+)
 from .defence_trial import Examples, Trial
 from .rows import Rows
 
 Row = dict[str, Any]
+Look = TypeVar("Look")  # what a look at images tells
 LOST = -1  # in the place of a class, where the logits are not finite
-FRESH = "full"  # the mode by whose noise all are judged that know none of it
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is done to every image; without an attack, nothing is."""
-
-    defence: str
-    mode: str
-    attack: str | None = None
-    eps: float = 0.0
-
-    @property
-    def words(self) -> str:
-        """As a person would name it."""
-        how = self.mode.replace("_", " ")
-        if self.attack is None:
-            return f"{self.defence}, clean" + (f", {how}" if MODES[self.mode].known else "")
-        return f"{self.defence}, {how}, {self.attack}, eps {self.eps:.4g}"
-
-
-def cells(defences: Mapping[str, Defence], drawn: Mapping[str, Drawn], trial: Trial) -> list[Cell]:
-    """All cells, defence by defence, each one's clean ones first."""
-    found: list[Cell] = []
-    for name, defence in defences.items():
-        modes = [mode for mode in trial.modes if not why_not(mode, defence, drawn[name])]
-        found += [Cell(name, mode) for mode in dict.fromkeys([FRESH, *map(judged_as, modes)])]
-        found += [
-            Cell(name, mode, attack, eps)
-            for mode in modes
-            for attack in trial.attacks
-            for eps in trial.eps
-        ]
-    return found
-
-
-def why_not(mode: str, defence: Defence, drawn: Drawn) -> str:
-    """Why a mode says nothing of a defence; empty where it does."""
-    asked = MODES[mode]
-    if defence.purify is None and asked.sees != EXACT:
-        return "there is no purifier that the attacker could leave out or replace"
-    if not (drawn.forward or drawn.reverse) and (asked.known or asked.again):
-        return "the defence draws nothing that could be known or drawn again"
-    if asked.known and not drawn.known(asked):
-        where = "to be put in" if asked.forward else "on the way out"
-        return f"the defence draws nothing {where} that could be known"
-    return ""
-
-
-def judged_as(mode: str) -> str:
-    """The mode by whose noise this one's images are judged."""
-    return mode if MODES[mode].known else FRESH
 
 
 @dataclass
@@ -162,38 +120,45 @@ class Work:
 
     def victim(self, cell: Cell, places: Sequence[int], purpose: str) -> Victim:
         """What an attack of some images meets; its draws are of a purpose of their own."""
-        logits = attacked(MODES[cell.mode], self.defences[cell.defence])
+        mode, defence = MODES[cell.mode], self.defences[cell.defence]
+        seen = watched(mode, defence)
+        return Victim(
+            self._counted(attacked(mode, defence)),
+            self.labels(places),
+            attacker(mode, self.trial.seed, self.ids(places), purpose),
+            self.random(cell),
+            self.classes[cell.defence],
+            None if seen is None else self._counted(seen),
+        )
 
-        def told(x: Tensor, noise: Noise) -> Tensor:
-            found = logits(x, noise)
+    def _counted(self, looked: Callable[[Tensor, Noise], Look]) -> Callable[[Tensor, Noise], Look]:
+        def told(x: Tensor, noise: Noise) -> Look:
+            found = looked(x, noise)
             self.count.add(len(x))
             return found
 
-        return Victim(
-            told,
-            self.labels(places),
-            attacker(MODES[cell.mode], self.trial.seed, self.ids(places), purpose),
-            self.random(cell),
-            self.classes[cell.defence],
-        )
+        return told
 
     def random(self, cell: Cell) -> bool:
         """Whether what the attacker looks at differs from draw to draw."""
         return self.drawn[cell.defence].seen(MODES[cell.mode])
 
     @torch.no_grad()
-    def judged(self, cell: Cell, x: Tensor, places: Sequence[int], draws: int) -> list[list[int]]:
-        """The classes of images under the noise of the evaluation, image by image."""
+    def judged(self, cell: Cell, x: Tensor, places: Sequence[int], draws: int) -> list[Row]:
+        """The classes of images under the noise of the evaluation, and how much they look
+        attacked by its first draw (None of no purifier, or no number), image by image."""
         defence = self.defences[cell.defence]
         noises = evaluation(MODES[cell.mode], self.trial.seed, self.ids(places))
-        classes = []
+        classes, errors = [], [None] * len(x)
         for k in range(draws):
-            logits = defence.logits(x, noises(k))
+            logits, score = defence.watched(x, noises(k))
+            if k == 0 and score is not None:
+                errors = [each if math.isfinite(each) else None for each in score.tolist()]
             lost = ~logits.isfinite().all(1)
             classes.append(logits.argmax(1).masked_fill(lost, LOST).cpu())
             self.count.add(len(x))
-        found: list[list[int]] = torch.stack(classes, 1).tolist()
-        return found
+        named = zip(torch.stack(classes, 1).tolist(), errors, strict=True)
+        return [{"classes": own, "error": error} for own, error in named]
 
     def x(self, places: Sequence[int]) -> Tensor:
         """Clean images, (B, C, H, W), where the defences are."""
@@ -211,11 +176,10 @@ class Work:
         began = time.perf_counter()
         x, draws = self.x(places), self.draws(cell)
         if cell.attack is None:
-            judged = self.judged(cell, x, places, draws)
-            self._keep(cell, places, [{"classes": each} for each in judged], began)
+            self._keep(cell, places, self.judged(cell, x, places, draws), began)
             return
         clean = [self.row(self.clean(cell), place) for place in places]
-        alone = {"share": None, "looks": None}
+        alone = {"error": None, "share": None, "looks": None}
         rows: list[Row] = [{"classes": row["classes"][:draws], **alone} for row in clean]
         standing = [i for i, row in enumerate(clean) if row["label"] in row["classes"]]
         adv = x.clone()
@@ -225,8 +189,8 @@ class Work:
             adv[standing] = found.x
             judged = self.judged(cell, found.x, some, draws)
             shares = [None] * len(some) if found.share is None else found.share.tolist()
-            for i, classes, share in zip(standing, judged, shares, strict=True):
-                rows[i] = {"classes": classes, "share": share, "looks": found.looks}
+            for i, own, share in zip(standing, judged, shares, strict=True):
+                rows[i] = {**own, "share": share, "looks": found.looks}
         sizes = self.trial.ball(cell.eps).size(adv - x).tolist()
         rows = [row | {"size": size} for row, size in zip(rows, sizes, strict=True)]
         self._keep(cell, places, rows, began, adv)

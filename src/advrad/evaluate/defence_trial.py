@@ -75,6 +75,7 @@ class Trial:
         eot: draws that the attacker's expectation is taken over at each step.
         steps: of the attacks that walk; None for each one's own number.
         resubmit: how often an image may be handed in, m of `resubmission`.
+        weight: of the detector's score for attacks that want to stay unseen; None for their own.
         health: whether the figures are checked.
         seed, batch, device: of the run.
 
@@ -89,6 +90,7 @@ class Trial:
     eot: int = 10
     steps: int | None = None
     resubmit: int = 20
+    weight: float | None = None
     health: bool = True
     seed: int = 0
     batch: int = 64
@@ -101,6 +103,8 @@ class Trial:
         for what, number in counts.items():
             if number < 1:
                 raise UsageError(f"{what} {number}: expected 1 or more")
+        if self.weight is not None and not 0 < self.weight < math.inf:
+            raise UsageError(f"weight {self.weight:g}: expected a number above 0")
         for eps in self.eps:
             if not (math.isfinite(eps) and eps > 0):
                 raise UsageError(
@@ -123,7 +127,7 @@ class Trial:
 
     def attack(self, name: str) -> Attack:
         """The attack of this name, with the trial's own number of draws and of steps."""
-        return attack(name, self.ball(self.eps[0]), self.eot, self.steps)
+        return attack(name, self.ball(self.eps[0]), self.eot, self.steps, self.weight)
 
     def ball(self, eps: float) -> Ball:
         """The threat model of one radius."""

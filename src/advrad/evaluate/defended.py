@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from .attack_rows import Count, Tell
+from .defence_cells import Cell, why_not
+from .defence_detection import detection
 from .defence_health import Doctor, joined
 from .defence_metrics import figures, fixed_autoattack, mean_share
 from .defence_modes import MODES, Defence, Drawn, drawn, evaluation
-from .defence_rows import LOST, Cell, Work, why_not
+from .defence_rows import LOST, Work
 from .defence_trial import Examples, Trial, fitting, resumed, settings_of
 from .health import SOUND, UNCHECKED, Health
 from .rows import Rows
@@ -123,6 +125,9 @@ class _Run:
             "known_draw": MODES[cell.mode].known,
             "clean": self._figures(self.work.clean(cell), draws),
             "robust": self._figures(cell),
+            "detection": detection(
+                [self.work.row(self.work.clean(cell), place) for place in range(count)], rows
+            ),
             "lost": sum(LOST in row["classes"] for row in rows),
             "seconds_per_image": sum(row["seconds"] for row in rows) / count,
             "health": _told(health),

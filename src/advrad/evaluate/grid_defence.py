@@ -34,7 +34,8 @@ class Defended:
         data: a data set with classes, a name or a folder.
         purifiers: in words, as on the command line.
         generator: the folder of the model that they stand on, where they name no other.
-        modes, attacks, norm, eps, draws, eot, steps, resubmit: of the trial; eps as `8/255`.
+        modes, attacks, norm, eps, draws, eot, steps, resubmit, weight: of the trial; eps as
+            `8/255`.
         limit: at most so many test images.
         seed: of the noise.
     """
@@ -51,6 +52,7 @@ class Defended:
     eot: int = 10
     steps: int | None = None
     resubmit: int = 20
+    weight: float | None = None
     limit: int = 512
     seed: int = 0
 
@@ -66,7 +68,7 @@ class Defended:
         """What is asked; raises UsageError as `Trial` does."""
         return Trial(
             self.modes, self.attacks, self.norm, self.radii, self.draws, self.eot, self.steps,
-            self.resubmit, seed=self.seed, device=device,
+            self.resubmit, self.weight, seed=self.seed, device=device,
         )  # fmt: skip
 
     def labels(self) -> list[str]:

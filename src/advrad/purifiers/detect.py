@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..attacks.objective import Aim, Drawn, cross_entropy, margin
+from ..attacks import classification
+from ..attacks.objective import Drawn
 from ..errors import UsageError
 from ..metrics import auroc, interval
 from ..noise import Noise, fresh
@@ -73,8 +74,8 @@ def separation(clean: Tensor, attacked: Tensor) -> Separation:
 def unseen(classifier: nn.Module, purify: Purifier, labels: Tensor, weight: float) -> Drawn:
     """What an attacker raises who wants to mislead the classifier and not to be detected.
 
-    He climbs the classification loss minus `weight` times the score. Iterates are ranked by what
-    counts: one that misleads is above all that do not, and there the smaller score is better.
+    He climbs the classification loss minus `weight` times the score, as
+    `attacks.classification.unseen` does.
 
     Arguments:
         classifier: images in [0, 1] to logits (B, K).
@@ -83,11 +84,8 @@ def unseen(classifier: nn.Module, purify: Purifier, labels: Tensor, weight: floa
         weight: of the score, in nats; 0 attacks the classifier alone.
     """
 
-    def drawn(x: Tensor, noise: Noise) -> Aim:
+    def watched(x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         purified, score = look(purify, x, noise)
-        logits, right = classifier(purified), labels.repeat(len(x) // len(labels))
-        wrong, hidden = margin(logits, right).detach(), 1 / (1 + score.detach())
-        climb = cross_entropy(logits, right) - weight * score
-        return Aim(climb, torch.where(wrong > 0, hidden, wrong.clamp(max=0)))
+        return classifier(purified), score
 
-    return drawn
+    return classification.unseen(watched, labels, weight)
