@@ -210,6 +210,39 @@ def grids() -> list[str]:
     return told
 
 
+def defences() -> list[str]:
+    """The tables of the trials of defences, under a heading of its own for each part."""
+    told = []
+    for path in sorted((HERE / "results").glob("defences-*.json")):
+        record = json.loads(path.read_text())
+        f = record["figures"]
+        part = path.stem.partition("-")[2]
+        told.append(
+            f"## Defences of classifiers: {part}\n\n`{record['command']}`, l_inf {f['eps']:g}. "
+            f"Trained: {'; '.join(map(_of_model, f['models'].items()))}."
+        )
+        for name, trial in f["trials"].items():
+            taken = [
+                f"{each['defence']} {each['seconds_per_image']:.3g}" for each in trial["clean"]
+            ]
+            told.append(
+                f"### {name}, {trial['images']} images\n\nSeconds for a clean image: "
+                f"{', '.join(taken)}.\n\n{trial['tables'].strip()}"
+            )
+    return told
+
+
+def _of_model(named: tuple[str, dict[str, Any]]) -> str:
+    """How good a classifier is, and how long a training took."""
+    name, about = named
+    if "test_accuracy" in about:
+        accuracy, taken = about["test_accuracy"], about["cost"]["training_seconds"]
+        told = f"{accuracy['value']:.2%} ({accuracy['low']:.2%} to {accuracy['high']:.2%}) right, "
+    else:
+        told, taken = "", about["trainings"][-1]["training_seconds"]
+    return f"`{name}` {told}{taken / 60:.0f} minutes"
+
+
 def _certificates() -> list[list[str]]:
     """Smoothed and certified AUROC, a row for each sigma and scoring."""
     rows = []

@@ -8,7 +8,7 @@ python benchmarks/table.py --write    puts them into docs/benchmarks.md, and the
 import argparse
 from pathlib import Path
 
-from figures import PARTS, grids
+from figures import PARTS, defences, grids
 
 HERE = Path(__file__).parent
 START, END = "<!-- results -->", "<!-- end of results -->"
@@ -49,10 +49,10 @@ def pages() -> dict[Path, str]:
 
 
 def whole() -> str:
-    """A table for each part that has figures, and those of the grids."""
+    """A table for each part that has figures, those of the grids, and of defences."""
     parts = {title: [row for part in found for row in part()] for title, found in PARTS.items()}
     told = [f"## {title}\n\n{_table(rows)}" for title, rows in parts.items() if rows]
-    return "\n\n".join([*told, *grids()])
+    return "\n\n".join([*told, *grids(), *defences()])
 
 
 def front() -> str:

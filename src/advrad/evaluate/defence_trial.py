@@ -23,6 +23,7 @@ from .defence_attacks import NAMES, Attack, attack
 from .defence_modes import MODES, Defence, attacked
 from .rows import SETTINGS
 
+NORMS = ("linf", "l2", "l1")
 LOOKED = 16  # images by which a classifier is known to be one
 ANSWERED = 4  # images whose logits stand for a purifier of which nothing else is said
 ROUNDED = 1e-4  # of the largest of them, by which hardware may differ
@@ -70,7 +71,7 @@ class Trial:
     Arguments:
         modes: names of MODES.
         attacks: names of recipes, or of AutoAttack's suites.
-        norm, eps: the threat, radii in the [0, 1] scale.
+        norm, eps: the threat, one of NORMS and radii in the [0, 1] scale.
         draws: of the evaluation, N of the worst and K of the majority.
         eot: draws that the attacker's expectation is taken over at each step.
         steps: of the attacks that walk; None for each one's own number.
@@ -115,7 +116,7 @@ class Trial:
         asked: dict[str, tuple[Sequence[str], Collection[str]]] = {
             "mode": (self.modes, MODES),
             "attack": (self.attacks, NAMES),
-            "norm": ([self.norm], BALLS),
+            "norm": ([self.norm], NORMS),
         }
         for what, (names, known) in asked.items():
             if unknown := [name for name in names if name not in known]:
