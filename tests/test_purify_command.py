@@ -406,3 +406,45 @@ class TestWords:
     def test_an_unknown_folder_setting_is_told(self) -> None:
         with pytest.raises(UsageError, match="there are"):
             words_of.read("none depth=3")
+
+
+def certified(capsys: Capture, home: Path, *more: object) -> Any:
+    words = ["purify", "certify", home / "c", home / "toys", "--samples", "30", "--alpha", "0.05"]
+    code, record, _ = run(capsys, *words, "--limit", "3", *more)
+    assert code == 0
+    return record
+
+
+def test_classes_are_certified_with_a_denoiser_and_without(
+    capsys: Capture, home: Path, tmp_path: Path
+) -> None:
+    plain = certified(capsys, home, "--sigma", "0.1")
+    assert (plain["images"], plain["denoised"]) == (3, False)
+    more = ["--generator", home / "d", "--sigma", "0.1", "--sigma", "0.2", "--radius", "0.05"]
+    found = certified(capsys, home, *more, "--out", tmp_path / "out")
+    assert found["denoised"]
+    assert [row["sigma"] for row in found["rows"]] == [0.1, 0.2]
+    assert list(found["rows"][0]["certified"]) == ["0.05"]
+    before = (tmp_path / "out" / "images.jsonl").read_text()
+    assert certified(capsys, home, *more, "--out", tmp_path / "out")["rows"] == found["rows"]
+    assert (tmp_path / "out" / "images.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--generator", "g"], "Defense-GAN alone"),
+        (["--sigma", "90"], "noise of 90"),
+        (["--samples", "0"], "--samples"),
+        (["--alpha", "0.7"], "alpha 0.7"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused(
+    capsys: Capture, home: Path, more: list[str], told: str
+) -> None:
+    more = [str(home / each) if len(each) == 1 else each for each in more]
+    if "90" in more:
+        more += ["--generator", str(home / "d")]
+    words = ["purify", "certify", str(home / "c"), str(home / "toys"), "--limit", "3", *more]
+    assert main(words) == 2
+    assert told in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import typer
 
 from .purify_apply import apply
+from .purify_certify import certify
 from .purify_evaluate import evaluate
 from .purify_train import finetune, train_classifier, train_diffusion
 
@@ -15,3 +16,4 @@ app.command("train-diffusion")(train_diffusion)
 app.command("finetune")(finetune)
 app.command("apply")(apply)
 app.command("evaluate")(evaluate)
+app.command("certify")(certify)
