@@ -35,7 +35,7 @@ EPS = 0.3
 MODELS: dict[str, list[str]] = {
     "a": ["train-classifier", "mnist", "--network", "a", "--set", "steps=3000"],
     "fgsm": [
-        "train-classifier", "mnist", "--network", "a", "--set", "steps=3000", "--loss", "fgsm",
+        "train-classifier", "mnist", "--network", "a", "--set", "steps=1500", "--loss", "fgsm",
         "--set", f"eps={EPS}",
     ],
     "ramp": [
