@@ -6,8 +6,8 @@
 Takes the model that `accuracy.py` trained (seed 0), as it comes and under the paper's score at
 depth 100 with one draw, and attacks it in l_inf 2/255. Half of the images are good; they are
 chosen by the split's seed. Rows are kept under runs/robustness/, so that a run that was stopped
-goes on. Seconds are those of the run that made the rows: one that was resumed tells its rest, and
-one that finds them all, and only checks them again, keeps what stands in the record.
+goes on. Seconds are those of the one run that made all rows: where several did they are not known,
+and one that finds them all, and only checks them again, keeps what stands in the record.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from advrad.data import Images, load
 from advrad.detectors import AdvRAD, Run
 from advrad.evaluate import Evaluation
 from advrad.evaluate.attacked import Threat, attack
-from advrad.evaluate.rows import RESULT
+from advrad.evaluate.rows import RESULT, ROWS
 from advrad.model import Model
 from advrad.model import load as load_model
 
@@ -82,6 +82,7 @@ def _attacked(name: str, wanted: argparse.Namespace) -> dict[str, Any]:
         evaluation=Evaluation(seed=wanted.seed, limit=wanted.images, batch=wanted.batch),
     )
     out = Path("runs/robustness") / f"{wanted.data}-{wanted.suite}-{name}-{wanted.images}"
+    anew = not (out / ROWS).exists()
     before = _seconds(name, wanted) if (out / RESULT).exists() else None
     result = attack(model, data, out, threat, _Printed(f"{name} {wanted.suite}"))
     row = result["rows"][0]
@@ -90,7 +91,7 @@ def _attacked(name: str, wanted: argparse.Namespace) -> dict[str, Any]:
         "clean_auroc_ci": result["clean_auroc_ci"],
         **{figure: row[figure] for figure in FIGURES},
         "images": result["images"],
-        "seconds": result["seconds"] if before is None else before,
+        "seconds": result["seconds"] if anew else before,
         "load_average": load_average(),
         "depth": model.detector.resolved()["depth"],
     }
