@@ -154,6 +154,24 @@ def _robust(found: dict[str, Any]) -> str:
     )
 
 
+def _suites() -> list[list[str]]:
+    """What dearer suites find beyond cheaper ones, on the same images."""
+    rows = []
+    for path in sorted((HERE / "results").glob("suites-*.json")):
+        record = json.loads(path.read_text())
+        f, command = record["figures"], f"`{record['command']}`"
+        images = f"{f['good']} good and {f['defect']} defective"
+        for pair, found in f["beyond"].items():
+            one, other = (name.partition("-")[0] for name in pair.split(" over "))
+            told = (
+                f"{found['ratio']:.2f} times the harm, more on {found['more']} of "
+                f"{found['images']} images"
+            )
+            label = f"{f['data']}, `{one}` beside `{other}` on the same {images}"
+            rows.append([label, told, "", command])
+    return rows
+
+
 def _sensitivity() -> list[list[str]]:
     """The papers' sweeps: depth against clean and robust AUROC, shots against AUROC and time."""
     rows = []
@@ -369,7 +387,7 @@ def _range(values: list[float]) -> str:
 PARTS: dict[str, list[Callable[[], list[list[str]]]]] = {
     "The demo": [_demo],
     "Accuracy": [_accuracy],
-    "Under attack": [_robustness, _sensitivity, _purification],
+    "Under attack": [_robustness, _suites, _sensitivity, _purification],
     "Certified": [_certificates, _soundness],
     "Time and memory": [_speed, _attack, _certify, _memory],
 }

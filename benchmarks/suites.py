@@ -30,7 +30,7 @@ def main() -> None:
     shared = sorted(set.intersection(*(set(table) for table in tables.values())))
     _refuse_others(tables, shared)
     keep(
-        f"suites-{wanted.data}",
+        f"suites-{wanted.data}-{wanted.runs[-1]}",
         {
             "data": wanted.data,
             "good": sum(not tables[wanted.runs[0]][key]["defect"] for key in shared),
