@@ -28,6 +28,7 @@ from advrad.evaluate.defence_report import tables
 from advrad.evaluate.defence_trial import Trial, examples
 from advrad.evaluate.defence_words import defences, read
 from advrad.evaluate.defended import defend
+from advrad.evaluate.rows import RESULT
 from advrad.store import MANIFEST
 
 RUNS = Path("runs/defences")
@@ -92,9 +93,10 @@ def main() -> None:
     found = {}
     for name, trial in part.items():
         out = RUNS / f"{wanted.part}-{name}-{wanted.images}"
-        if wanted.only and name not in wanted.only and not (out / "result.json").exists():
-            continue
-        found[name] = _tried(out, attacks, *trial, wanted)
+        if not wanted.only or name in wanted.only:
+            _tried(out, attacks, *trial, wanted)
+        if (out / RESULT).exists():
+            found[name] = _told_of(json.loads((out / RESULT).read_text()))
     figures = {"eps": EPS, "seed": wanted.seed, "trials": found, "models": _told()}
     keep(f"defences-{wanted.part}", figures | {"load_average": load_average()})
 
@@ -116,14 +118,17 @@ def _tried(
     share: float,
     health: bool,
     wanted: argparse.Namespace,
-) -> dict[str, Any]:
-    """One trial: its figures, and its tables as they stand in a report."""
+) -> None:
+    """One trial, with its result in the folder."""
     tried = defences([read(words) for words in purifiers], classifiers.load(RUNS / "a"))
     tested = examples(labelled("mnist"), max(10, round(share * wanted.images)))
     asked = Trial(modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed)
-    told = _Told(out.name)
-    result = defend(tried, tested, asked, out, told)
-    kept = ("clean", "rows", "modes", "left_out", "images", "seconds")
+    defend(tried, tested, asked, out, _Told(out.name))
+
+
+def _told_of(result: dict[str, Any]) -> dict[str, Any]:
+    """A trial's figures, and its tables as they stand in a report."""
+    kept = ("clean", "rows", "modes", "left_out", "images")
     return {name: result[name] for name in kept} | {"tables": tables(result)}
 
 

@@ -28,6 +28,8 @@ def main() -> None:
     wanted = parser.parse_args()
     tables = {name: _rows(RUNS / f"{wanted.data}-{name}") for name in wanted.runs}
     shared = sorted(set.intersection(*(set(table) for table in tables.values())))
+    if not shared:
+        raise SystemExit(f"{', '.join(wanted.runs)}: no image is in all of them")
     _refuse_others(tables, shared)
     keep(
         f"suites-{wanted.data}-{wanted.runs[-1]}",
@@ -77,11 +79,15 @@ def _harm(row: dict[str, Any]) -> float:
 
 def _beyond(
     one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]], shared: list[str]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How much more harm one does than the other: in how many images, and as a ratio of means."""
     ours, theirs = ([_harm(table[key]) for key in shared] for table in (one, other))
     more = sum(a > b for a, b in zip(ours, theirs, strict=True))
-    return {"images": len(shared), "more": more, "ratio": sum(ours) / sum(theirs)}
+    return {
+        "images": len(shared),
+        "more": more,
+        "ratio": sum(ours) / sum(theirs) if sum(theirs) > 0 else None,
+    }
 
 
 if __name__ == "__main__":

@@ -112,6 +112,14 @@ def test_the_table_says_what_draws_can_reach() -> None:
     assert line[-2] == f"{ClassCertificate(**ASKED).largest(0.25):.3g}"
 
 
+def test_a_radius_beyond_what_the_draws_can_reach_is_told() -> None:
+    classifier = plane()
+    asked = ClassCertificate(sigmas=[0.25], radii=[0.1, 9.0], samples=10, selecting=10)
+    assert 0 < asked.largest(0.25) < 0.1
+    found = certify_classes(classifier, None, images(classifier, 3), asked)
+    assert table(found)[1][4:6] == ["more draws needed"] * 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -123,6 +131,8 @@ def test_the_table_says_what_draws_can_reach() -> None:
         ({"alpha": 0.0}, "alpha 0"),
         ({"alpha": 0.5}, "alpha 0.5"),
         ({"samples": 0}, "0 "),
+        ({"samples": 9}, "9 draws certify nothing with alpha 0.001.*expected 10 or more"),
+        ({"samples": 1, "alpha": 0.49999}, "expected 2 or more"),
         ({"selecting": 0}, "0 draws"),
     ],
 )

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from defences import defended, images, noisy, plane, trial
@@ -12,7 +13,7 @@ from advrad.attacks import Linf, eot, pgd
 from advrad.attacks.classification import Victim, unseen
 from advrad.attacks.recipes import Recipe, run
 from advrad.errors import UsageError
-from advrad.evaluate.defence_detection import detection, threshold
+from advrad.evaluate.defence_detection import detection, louder, threshold
 from advrad.evaluate.defence_modes import MODES, Defence, evaluation, watched
 from advrad.evaluate.defence_report import markdown, table
 from advrad.evaluate.defended import defend
@@ -64,7 +65,7 @@ def test_at_most_one_in_twenty_clean_images_is_an_alarm(count: int) -> None:
     [
         ([row(None)], [row(None)]),
         ([row(0.1)], [row(0.1, size=0.0)]),
-        ([row(0.1)], [row(None)]),
+        ([row(0.1)], [row(None)]),  # of a run that kept some
         ([{"label": 0, "classes": [0]}], [row(0.1)]),  # of a run that kept no scores
     ],
 )
@@ -218,3 +219,49 @@ def test_ranks_of_what_hides_do_not_follow_the_loss() -> None:
 def test_an_impossible_weight_is_refused(weight: float) -> None:
     with pytest.raises(UsageError, match="weight"):
         trial(weight=weight)
+
+
+def test_a_score_that_is_no_number_is_an_alarm() -> None:
+    clean = [row(number / 100) for number in range(1, 21)]
+    found = detection(clean, [row("lost", answer=1), row(0.05, answer=1)])  # type: ignore[arg-type]
+    assert found is not None
+    assert found["lost"] == 1
+    assert found["unnoticed"]["value"] == 0.5
+    assert found["auroc"]["value"] == pytest.approx((20 + 4.5) / 40)
+    some = detection([*clean[:-1], row("lost")], [row(0.05, answer=1)])  # type: ignore[arg-type]
+    assert some is not None
+    assert (some["threshold"], some["false_alarms"]) == (0.19, 1 / 20)
+
+
+def test_against_a_defence_that_draws_it_keeps_the_quietest_too() -> None:
+    """The last iterate of what only walks is seen by its error where a kept one is not."""
+    classifier = plane()
+
+    def random(x: Tensor, noise: Noise) -> Tensor:
+        return pulled(x) + 0.02 * noise(x, 1)
+
+    asked = trial(attacks=["pgd", "pgd-unseen"], eps=[0.15], eot=4, draws=4, steps=20, health=True)
+    result = defend(defended(random, classifier), images(classifier, 24), asked)
+    loud, hidden = (row["detection"] for row in result["rows"])
+    assert hidden["unnoticed"]["value"] >= loud["unnoticed"]["value"] + 0.2
+    assert hidden["auroc"]["value"] < loud["auroc"]["value"]
+    assert result["rows"][1]["health"]["checks"]["weaker"]["status"] == "passed"
+
+
+def test_what_hides_worse_than_what_does_not_is_told() -> None:
+    """Tables are true where an attack is noticed or does not mislead."""
+    seen, unseen_ones = np.ones((1, 24), dtype=bool), np.zeros((1, 24), dtype=bool)
+    assert louder(seen, unseen_ones, 0.025).status == "failed"
+    assert louder(unseen_ones, seen, 0.025).status == "passed"
+    assert louder(seen, seen, 0.025).status == "passed"
+    assert louder(None, seen, 0.025).status == "not_run"
+
+
+def test_without_plain_pgd_what_hides_is_not_checked() -> None:
+    classifier = plane()
+    some = {"none": Defence(classifier), "pulled": Defence(classifier, pulled)}
+    asked = trial(attacks=["pgd-unseen"], eps=[EPS], health=True)
+    result = defend(some, images(classifier), asked)
+    verdicts = {row["defence"]: row["health"]["verdict"] for row in result["rows"]}
+    assert verdicts["pulled"] == "not checked"
+    assert verdicts["none"] == "sound"  # there it is pgd

@@ -101,7 +101,7 @@ def test_seeds_and_detectors_of_a_cell(parts: Path) -> None:
         ("[[data]]\nname='x'\n[[detector]]\nname='patchcore'\n[[attack]]\neps='a'", "eps 'a'"),
         (
             "[[data]]\nname='x'\n[[detector]]\nname='patchcore'\n[[attack]]\ndetectors=['y']",
-            "no [[detector]] has this name",
+            "no entry has this name",
         ),
         (
             "[[data]]\nname='x'\n[[detector]]\nname='patchcore'\n[[certificate]]\nsigma=0",

@@ -103,10 +103,26 @@ def test_a_training_that_waits_keeps_its_cells_waiting(
     assert not any(record["error"] for _, record in done)
 
 
+def test_what_failed_before_is_still_told(
+    parts: Path, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from advrad.evaluate import grid_task
+
+    grid = made(parts)
+    monkeypatch.setattr(grid_task, "evaluate", lambda *a: 1 / 0)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock), stint=Stint(["first"]))
+    monkeypatch.undo()
+    done = run_grid(grid, tmp_path, stint=Stint(["second"], hours=1e-9))
+    [clean] = [r for t, r in done if (t.method.title, t.title) == ("first", "clean")]
+    assert "division by zero" in clean["error"]
+    assert clean["waiting"]
+    assert "| failed" in markdown(grid, done)
+
+
 @pytest.mark.parametrize(
     ("stint", "told"),
     [
-        (Stint(["third"]), r"--only 'third': .*there are first, second"),
+        (Stint(["third"]), r"--only 'third': .*there are 'first', 'second'"),
         (Stint(hours=0), "--hours 0: expected a number above 0"),
         (Stint(hours=float("nan")), "--hours nan"),
     ],

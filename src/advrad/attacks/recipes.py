@@ -132,7 +132,7 @@ class Recipe:
         del own["noise"]
         if self.attack == "square":
             own["again"] = random
-        if self.attack == "pgd" and random:
+        if self.attack == "pgd" and random and not self.unseen:
             own["keep"] = "last"  # the best of many draws is the luckiest
         if self.attack in SMALLEST:
             own["threshold"] = WRONG

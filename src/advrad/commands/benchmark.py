@@ -35,7 +35,7 @@ def benchmark(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A detector of the grid to do this time; repeatable."),
+        typer.Option(metavar="NAME", help="A detector or purifier to do this time; repeatable."),
     ] = None,
     hours: Annotated[
         float, typer.Option(help="Begin no task after so long; the same command goes on.")

@@ -1,6 +1,5 @@
 """`advrad purify certify`: classes that no change within a radius can alter."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -73,10 +72,6 @@ def certify(
     )  # fmt: skip
     network, denoiser = opened(classifier, generator)
     tested = examples(labelled(data), limit)
-    print(
-        f"{len(tested)} images, {len(wanted.sigmas)} x {samples + wanted.selecting} draws each",
-        file=sys.stderr,
-    )
     with stopping(partial(kept, out)) as check, progress("certifying") as tell:
 
         def report(done: int, total: int) -> None:

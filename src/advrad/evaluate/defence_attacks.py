@@ -56,9 +56,8 @@ class Attack:
 
     @property
     def patient(self) -> bool:
-        """Whether it looks more than once, so that one without a gradient should not do better;
-        nor has it another aim besides."""
-        return self.gradient and self.name != "fgsm" and not self.hiding
+        """Whether it looks more than once, so that one without a gradient should not do better."""
+        return self.gradient and self.name != "fgsm"
 
     @property
     def hiding(self) -> bool:

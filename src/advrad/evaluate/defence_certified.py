@@ -71,6 +71,12 @@ class ClassCertificate:
             raise UsageError(f"{self.selecting} draws to choose by: expected 1 or more")
         for sigma in self.sigmas:
             self.smoothing(sigma)
+        fewest = math.floor(math.log(self.alpha) / math.log(0.5)) + 1
+        if self.samples < fewest:
+            raise UsageError(
+                f"{self.samples} draws certify nothing with alpha {self.alpha:g}, even where all "
+                f"of them agree: expected {fewest} or more"
+            )
 
     def smoothing(self, sigma: float) -> Smoothing:
         return Smoothing(sigma, self.samples, self.seed, self.batch)
@@ -144,7 +150,10 @@ def table(result: Result) -> list[list[str]]:
     lines = [header]
     for row in result["rows"]:
         shares = [in_percent(row[name]) for name in ("right", "abstains")]
-        shares += [in_percent(share) for share in row["certified"].values()]
+        shares += [
+            in_percent(share) if float(radius) <= row["largest"] else "more draws needed"
+            for radius, share in row["certified"].items()
+        ]
         told = [f"{row['largest']:.3g}", f"{row['seconds_per_image']:.3g}"]
         lines.append([f"{row['sigma']:g}", str(result["images"]), *shares, *told])
     return lines
@@ -179,7 +188,7 @@ def _row(
     vote = certified_class(
         classify,
         examples.x[place].to(wanted.device),
-        f"{name}/{sigma:g}",
+        f"{name}/{sigma!r}",
         wanted.smoothing(sigma),
         alpha=wanted.alpha,
         selecting=wanted.selecting,
@@ -227,6 +236,7 @@ def _settings(
     del asked["radii"]
     return {
         "data": examples.name,
+        "images": len(examples),
         "content": fingerprint(examples),
         "weights": weights(classifier),
         "denoiser": None if denoiser is None else weights(denoiser),

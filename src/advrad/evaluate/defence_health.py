@@ -9,7 +9,7 @@ Athalye et al., 2018 (https://arxiv.org/abs/1802.00420), Section 3.1. An attack 
 is no measure of a defence, however sound: the table says of each figure what its attacker knew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from ..noise import Noise, PerImage
 from ..tune import evenly
 from . import defence_gradient, defence_steady
 from .defence_cells import Cell
+from .defence_detection import louder
 from .defence_gradient import true_gradient
 from .defence_metrics import Table, more_harm, table
 from .defence_modes import CLASSIFIER, EXACT, MODES, evaluation
@@ -40,7 +41,6 @@ LARGE, FLOOR = Linf(0.5), 0.1  # what holds every image of one class, and what m
 STEPS, QUERIES, DRAWS = 20, 100, 4
 GRADIENT = ("gradient_present", "gradient_finite", "gradient_nonzero")
 TRUE = "gradient_true"
-HIDES = "it gives up some of its harm to stay unseen"
 
 
 class Look(NamedTuple):
@@ -182,8 +182,8 @@ class Doctor:
     def _weaker(self, cell: Cell) -> Check:
         """The same attack under modes that know less, and Square where it was asked for."""
         work = self.work
-        if work.attack(cell).hiding:
-            return Check(NOT_RUN, HIDES)
+        if self._hides(cell):
+            return self._louder(cell)
         less = MODES[cell.mode].weaker
         others = [Cell(cell.defence, mode, cell.attack, cell.eps) for mode in less]
         if work.attack(cell).patient:
@@ -203,8 +203,19 @@ class Doctor:
             )
         return _check(held, "; ".join(words))
 
+    def _hides(self, cell: Cell) -> bool:
+        """Whether the attack gives up some of its harm to stay unseen."""
+        return self.work.attack(cell).hiding and self.work.watches(cell)
+
+    def _louder(self, cell: Cell) -> Check:
+        """The same walk without hiding must not be less noticed."""
+        plain = Cell(cell.defence, cell.mode, "pgd", cell.eps)
+        if plain not in self.work.numbers:
+            return Check(NOT_RUN, "pgd, which does not hide, was not asked for")
+        return louder(self.work.noticed(cell), self.work.noticed(plain), TAIL)
+
     def _blind(self, cell: Cell) -> Check:
-        if not self.work.attack(cell).patient:
+        if not self.work.attack(cell).patient or self._hides(cell):
             return Check(NOT_RUN, "an attack of one step or without gradient, or one that hides")
         theirs = self.boxed(cell.defence, cell.mode, cell.eps)
         ours = self.work.right(cell)[:, self.places]
@@ -234,14 +245,14 @@ class Doctor:
         """The attack of a cell with twice the steps; None where it is none that walks."""
         attack = self.work.attack(cell)
         recipe = next(iter(attack.recipes.values()))
-        if attack.composed or attack.hiding or recipe.attack not in ("pgd", "apgd"):
+        if attack.composed or self._hides(cell) or recipe.attack not in ("pgd", "apgd"):
             return None
         steps = 2 * int(recipe.resolved(self.work.random(cell))["steps"])
         return replace(recipe, settings={**recipe.settings, "steps": steps})
 
     def _large(self, cell: Cell) -> Check:
-        if not self.work.attack(cell).gradient:
-            return Check(NOT_RUN, "the attack follows no gradient")
+        if not self.work.attack(cell).gradient or self._hides(cell):
+            return Check(NOT_RUN, "the attack follows no gradient, or hides")
         return self.floored(cell.defence, cell.mode)
 
     def _black_box(self, defence: str, mode: str, eps: float) -> Table:
@@ -275,22 +286,6 @@ class Doctor:
     @property
     def _eot(self) -> int:
         return min(DRAWS, self.work.trial.eot)
-
-
-def joined(found: Mapping[str, Health]) -> Health:
-    """The health of a figure that several cells make up: what failed in any of them failed."""
-    checks: dict[str, Check] = {}
-    for name, health in found.items():
-        for check, own in health.checks.items():
-            before = checks.get(check)
-            told = Check(own.status, f"{name}: {own.words}")
-            if before is None or _order(own) > _order(before):
-                checks[check] = told
-    return Health(checks)
-
-
-def _order(check: Check) -> int:
-    return (NOT_RUN, PASSED, FAILED).index(check.status)
 
 
 def _check(held: bool, words: str) -> Check:

@@ -39,7 +39,8 @@ CAPTION = (
     "the mode says so. Average: the mean over N draws. Worst of N: every draw is right. Majority "
     "vote: no other class is answered as often. The clean figures are of the same N. Detection: "
     "changed images told from clean ones by the error of the purifier's reconstruction, one draw; "
-    "unnoticed: changed images that mislead, with an error below that of 95 % of the clean ones."
+    "unnoticed: changed images that mislead with an error no higher than a threshold that at most "
+    "5 % of the clean images exceed."
 )
 
 
@@ -111,6 +112,9 @@ def notes(result: Result) -> list[str]:
             said[f"{row['defence']}, {row['mode']}, {row['attack']}: suspect: {reason}"] = None
         if row["lost"]:
             said[f"{_name(row)}: logits of {row['lost']} images were no numbers: wrong"] = None
+        if (found := row.get("detection")) and found["lost"]:
+            told = f"errors of {found['lost']} images were no numbers: alarms"
+            said[f"{_name(row)}: {told}"] = None
     for each in result["clean"]:
         reach = each.get("purified") or {"low": 0, "high": 1}
         if reach["low"] < 0 or reach["high"] > 1:

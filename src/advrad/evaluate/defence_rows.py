@@ -23,6 +23,7 @@ from ..noise import Noise
 from .attack_rows import Count, array, image_path, kept_image
 from .defence_attacks import Attack, Found
 from .defence_cells import FRESH, Cell, cells, judged_as
+from .defence_detection import LOST_SCORE, unnoticed
 from .defence_metrics import Answers, Table
 from .defence_modes import (
     MODES,
@@ -107,6 +108,18 @@ class Work:
         """The cell of the clean images that are judged as this one's are."""
         return Cell(cell.defence, judged_as(cell.mode))
 
+    def watches(self, cell: Cell) -> bool:
+        """Whether the attacker of a cell sees a detector of attacks."""
+        return watched(MODES[cell.mode], self.defences[cell.defence]) is not None
+
+    def noticed(self, cell: Cell) -> Table | None:
+        """Of which images the attack is noticed, or does not mislead, (1, N); None where nothing
+        detects."""
+        places = range(len(self.examples))
+        clean, own = ([self.row(c, i) for i in places] for c in (self.clean(cell), cell))
+        found = unnoticed(clean, own)
+        return None if found is None else ~np.array([found])
+
     def row(self, cell: Cell, place: int) -> Row:
         """Of one image."""
         return self.rows.rows[self._index(cell, place)]
@@ -146,14 +159,15 @@ class Work:
     @torch.no_grad()
     def judged(self, cell: Cell, x: Tensor, places: Sequence[int], draws: int) -> list[Row]:
         """The classes of images under the noise of the evaluation, and how much they look
-        attacked by its first draw (None of no purifier, or no number), image by image."""
+        attacked by its first draw (None of no purifier), image by image."""
         defence = self.defences[cell.defence]
         noises = evaluation(MODES[cell.mode], self.trial.seed, self.ids(places))
-        classes, errors = [], [None] * len(x)
+        classes: list[Tensor] = []
+        errors: list[float | str | None] = [None] * len(x)
         for k in range(draws):
             logits, score = defence.watched(x, noises(k))
             if k == 0 and score is not None:
-                errors = [each if math.isfinite(each) else None for each in score.tolist()]
+                errors = [e if math.isfinite(e) else LOST_SCORE for e in score.tolist()]
             lost = ~logits.isfinite().all(1)
             classes.append(logits.argmax(1).masked_fill(lost, LOST).cpu())
             self.count.add(len(x))

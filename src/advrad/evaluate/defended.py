@@ -15,12 +15,12 @@ import torch
 from .attack_rows import Count, Tell
 from .defence_cells import Cell, why_not
 from .defence_detection import detection
-from .defence_health import Doctor, joined
+from .defence_health import Doctor
 from .defence_metrics import figures, fixed_autoattack, mean_share
 from .defence_modes import MODES, Defence, Drawn, drawn, evaluation
 from .defence_rows import LOST, Work
 from .defence_trial import Examples, Trial, fitting, resumed, settings_of
-from .health import SOUND, UNCHECKED, Health
+from .health import SOUND, UNCHECKED, Health, joined
 from .rows import Rows
 
 Result = dict[str, Any]

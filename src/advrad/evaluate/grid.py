@@ -295,6 +295,6 @@ def known(wanted: Sequence[str], titles: Sequence[str], where: str = "detectors"
     for name in wanted:
         if name not in titles:
             raise UsageError(
-                f"{where} {name!r}: no [[detector]] has this name or label; there are "
-                f"{', '.join(titles)}"
+                f"{where} {name!r}: no entry has this name or label; there are "
+                f"{', '.join(map(repr, titles))}"
             )

@@ -23,7 +23,7 @@ from typing import Protocol
 from ..errors import UsageError
 from ..files import plain, write_json
 from .grid import Grid, Task, known, tasks
-from .grid_task import RECORD, Record, recorded, run
+from .grid_task import RECORD, Record, failure, recorded, run
 
 GRID = "grid.json"
 Tell = Callable[[Task, Record], None]
@@ -105,7 +105,7 @@ def run_grid(
         if cell.model in lost:
             done[cell.folder] = failed(cell, out, f"its training failed: {lost[cell.model]}")
             tell(cell, done[cell.folder])
-    return [(task, done.get(task.folder) or _waiting(task)) for task in (*trainings, *cells)]
+    return [(task, done.get(task.folder) or _waiting(task, out)) for task in (*trainings, *cells)]
 
 
 def unfinished(done: Sequence[Ended]) -> int:
@@ -113,9 +113,10 @@ def unfinished(done: Sequence[Ended]) -> int:
     return sum(bool(record.get("waiting")) for _, record in done)
 
 
-def _waiting(task: Task) -> Record:
+def _waiting(task: Task, out: Path) -> Record:
+    """Of a task that is left for another run; why it failed, where it did."""
     return {
-        "task": plain(asdict(task)), "error": None, "found": None, "seconds": None,
+        "task": plain(asdict(task)), "error": failure(task, out), "found": None, "seconds": None,
         "peak_mib": None, "waiting": True,
     }  # fmt: skip
 
@@ -152,12 +153,12 @@ def _stage(
         elif stint.means(task):
             waiting.append(task)
         else:
-            yield task, _waiting(task)
+            yield task, _waiting(task, out)
     running = 0
     try:
         while waiting or running:
             if time.monotonic() >= end:
-                yield from ((task, _waiting(task)) for task in waiting)
+                yield from ((task, _waiting(task, out)) for task in waiting)
                 waiting = []
             while waiting and running < crew.size:
                 crew.begin(waiting.pop(0))

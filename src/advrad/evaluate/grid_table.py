@@ -51,7 +51,17 @@ def markdown(grid: Grid, done: Done) -> str:
         parts += [f"\n## {data.label}\n", line(["detector", *columns])]
         parts.append(line(["---"] * (len(columns) + 1)))
         parts += [line(row) for row in rows(grid, done, data.label, listed)]
-    return "\n".join(parts) + "\n" + grid_defence.markdown(trials(done))
+    return "\n".join(parts) + "\n" + grid_defence.markdown(trials(done)) + _left(done)
+
+
+def _left(done: Done) -> str:
+    """The trials of defences that wait for another run."""
+    lines = [
+        f"- {task.words}: not run\n"
+        for task, record in done
+        if isinstance(task.cell, Defended) and record.get("waiting")
+    ]
+    return "\n" * bool(lines) + "".join(lines)
 
 
 def trials(done: Done) -> list[Record]:

@@ -42,6 +42,15 @@ def recorded(task: Task, out: Path) -> Record | None:
     return record if same and record.get("error") is None else None
 
 
+def failure(task: Task, out: Path) -> str | None:
+    """Why an earlier run of this very task failed; None where there was none."""
+    try:
+        record: Record = json.loads((out / task.folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    return record.get("error") if record.get("task") == plain(asdict(task)) else None
+
+
 def run(task: Task, out: Path) -> Record:
     """Does the task, and writes and returns its record; an error is recorded and not raised."""
     started, error, found = time.monotonic(), None, None

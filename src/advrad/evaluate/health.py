@@ -136,3 +136,19 @@ class Sample:
             defect=[self.defect[i] for i in places],
             ids=[self.ids[i] for i in places],
         )
+
+
+def joined(found: Mapping[str, Health]) -> Health:
+    """The health of a figure that several cells make up: what failed in any of them failed."""
+    checks: dict[str, Check] = {}
+    for name, health in found.items():
+        for check, own in health.checks.items():
+            before = checks.get(check)
+            told = Check(own.status, f"{name}: {own.words}")
+            if before is None or _order(own) > _order(before):
+                checks[check] = told
+    return Health(checks)
+
+
+def _order(check: Check) -> int:
+    return (NOT_RUN, PASSED, FAILED).index(check.status)
