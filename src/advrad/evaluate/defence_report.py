@@ -112,7 +112,7 @@ def notes(result: Result) -> list[str]:
             said[f"{row['defence']}, {row['mode']}, {row['attack']}: suspect: {reason}"] = None
         if row["lost"]:
             said[f"{_name(row)}: logits of {row['lost']} images were no numbers: wrong"] = None
-        if (found := row.get("detection")) and found["lost"]:
+        if (found := row.get("detection")) and found.get("lost"):
             told = f"errors of {found['lost']} images were no numbers: alarms"
             said[f"{_name(row)}: {told}"] = None
     for each in result["clean"]:
