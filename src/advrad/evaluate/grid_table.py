@@ -103,14 +103,14 @@ def words(figure: Figure) -> str:
     if figure["error"]:
         return "failed"
     if figure["value"] is None:
-        return "not run" if figure["waiting"] else "n/a"
+        return "not run" if figure.get("waiting") else "n/a"
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
         told += f" ± {figure['deviation']:.3f}"
     elif figure["low"] is not None:
         told += f" ({figure['low']:.2f} to {figure['high']:.2f})"
     told += f" {figure['health']}" if figure["health"] else ""
-    return told + (f", {figure['waiting']} of its seeds not run" if figure["waiting"] else "")
+    return told + (f", {figure['waiting']} of its seeds not run" if figure.get("waiting") else "")
 
 
 def ranks(own: Sequence[Figure]) -> dict[str, float]:
