@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from advrad.data.cache import cache_folder
 from advrad.errors import DataError, MissingExtraError, UsageError
 from advrad.networks import features
-from advrad.networks.efficientnet import EfficientNetLite0, renamed
+from advrad.networks.efficientnet import EfficientNetLite0, Same, renamed
 from advrad.networks.features import NETWORKS, Features, packaged, stacked
 from advrad.networks.resnet import resnet18, wide_resnet50_2
 
@@ -100,6 +100,38 @@ def test_same_padding_is_tensorflow_s() -> None:
     bare = network.stem.eval()
     bare.norm = nn.Identity()  # type: ignore[assignment]
     torch.testing.assert_close(bare(x), expected)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(8, 8), (9, 12)])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_normalisation_within_the_weights_is_the_same_function(
+    kernel: int, stride: int, sides: tuple[int, int], training: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = Same(4, 4, kernel, stride, groups=2).double().train(training)
+    norm = layer.norm
+    for value in (norm.weight, norm.bias, norm.running_mean):
+        assert value is not None
+        nn.init.normal_(value)
+    assert norm.running_var is not None
+    nn.init.uniform_(norm.running_var, 0.1, 2)
+    x = torch.randn(3, 4, *sides, dtype=torch.float64, requires_grad=True)
+    totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in sides]
+    pads = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
+    composed = nn.BatchNorm2d(4, eps=norm.eps).double().train(training)
+    composed.load_state_dict(norm.state_dict())
+    expected = composed(layer.conv(nn.functional.pad(x, pads)))
+    found = layer(x)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    ahead = torch.randn_like(found)
+    for tensor in (x, layer.conv.weight):
+        [slope] = torch.autograd.grad((found * ahead).sum(), tensor, retain_graph=True)
+        [asked] = torch.autograd.grad((expected * ahead).sum(), tensor, retain_graph=True)
+        torch.testing.assert_close(slope, asked, rtol=1e-8, atol=1e-8)
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(value, composed.state_dict()[name])
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:

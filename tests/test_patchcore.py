@@ -140,6 +140,19 @@ def test_distances_are_cdist_s() -> None:
     torch.testing.assert_close(patches.distances(rows, memory), torch.cdist(rows, memory))
 
 
+def test_the_closest_are_those_of_the_distances() -> None:
+    rows, memory = torch.randn(2, 7, 5), torch.randn(11, 5)
+    apart = torch.cdist(rows, memory)
+    place = patches.closest(rows, memory, 3)
+    torch.testing.assert_close(place, apart.argsort(2)[..., :3])
+    assert not place.is_floating_point()
+    gap = patches.behind(rows, memory.expand(2, -1, -1)) + rows.square().sum(2, keepdim=True)
+    torch.testing.assert_close(gap, apart.square(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        patches.nearest(rows, memory, 3), apart.square().sort(2).values[..., :3]
+    )
+
+
 def test_under_noise_the_memory_is_of_noisy_images() -> None:
     """One draw for each, by its place and the seed."""
     train = good(10)

@@ -121,12 +121,27 @@ def nearest(rows: Tensor, memory: Tensor, count: int) -> Tensor:
     """Squared distances of rows (..., n, D) to the `count` rows next to each in a memory (m, D),
     from near to far: (..., n, count).
 
-    Which ones they are has no slope. The differences are taken one by one, so that nothing is
-    lost where a row lies close to the memory.
+    The differences are taken one by one, so that nothing is lost where a row lies close to the
+    memory.
+    """
+    place = closest(rows, memory, count)
+    return (rows[..., None, :] - memory[place]).square().sum(-1)
+
+
+def closest(rows: Tensor, memory: Tensor, count: int) -> Tensor:
+    """The places of the `count` rows of a memory (m, D) next to each of the rows (..., n, D), from
+    near to far: (..., n, count).
+
+    Which ones they are has no slope.
     """
     with torch.no_grad():
-        place = distances(rows, memory).topk(count, largest=False).indices
-    return (rows[..., None, :] - memory[place]).square().sum(-1)
+        return behind(rows, memory).topk(count, largest=False).indices
+
+
+def behind(rows: Tensor, memory: Tensor) -> Tensor:
+    """Squared distances of rows (..., n, D) to a memory (..., m, D), less each row's own square:
+    (..., n, m), in the same order along m."""
+    return memory.square().sum(-1)[..., None, :] - 2 * rows @ memory.mT
 
 
 def root(squares: Tensor) -> Tensor:

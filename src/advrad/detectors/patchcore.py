@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from ..checks import at_least, plain
@@ -97,7 +96,8 @@ class PatchCore(Memory):
             raise ValueError("this detector is not fitted: call fit, or load a fitted one")
         maps = patches.embedded(self.features, self.seen(x))
         rows = patches.rows(maps)
-        nearest, place = patches.distances(rows, self.memorised).min(2)  # (B, n)
+        place = patches.closest(rows, self.memorised, 1)[..., 0]  # (B, n)
+        nearest = patches.root((rows - self.memorised[place]).square().sum(2))
         where = nearest.unflatten(1, maps.shape[-2:])
         found = as_large(patches.mapped(where, self.input_size, self.blur), x)
         return Anomaly(self._weighed(rows, nearest, place), found)
@@ -114,9 +114,7 @@ class PatchCore(Memory):
             return score
         patch = rows.gather(1, furthest[..., None].expand(-1, -1, rows.shape[2]))  # (B, 1, D)
         star = self.memorised[place.gather(1, furthest)[:, 0]]  # (B, D)
-        with torch.no_grad():  # which ones they are has no slope
-            around = patches.distances(star, self.memorised)
-            support = around.topk(min(self.neighbours, len(self.memorised)), largest=False).indices
+        support = patches.closest(star, self.memorised, min(self.neighbours, len(self.memorised)))
         gap = (patch - self.memorised[support]).square().sum(2)  # (B, b)
         return (1 - patches.root(gap).softmax(1)[:, 0]) * score
 

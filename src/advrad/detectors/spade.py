@@ -141,7 +141,7 @@ class SPADE(Memory):
             best, closest = torch.full_like(rows[..., 0], torch.inf), torch.empty_like(rows)
             for column in near[:, : self.compared].T:
                 parts = self.parts[column]  # (B, n, D)
-                apart, place = patches.distances(rows, parts).min(2)
+                apart, place = patches.behind(rows, parts).min(2)
                 chosen = parts.gather(1, place[..., None].expand_as(rows))
                 closest = torch.where((apart < best)[..., None], chosen, closest)
                 best = torch.minimum(apart, best)
