@@ -13,6 +13,7 @@ from advrad.attacks import Linf, eot, pgd
 from advrad.attacks.classification import Victim, unseen
 from advrad.attacks.recipes import Recipe, run
 from advrad.errors import UsageError
+from advrad.evaluate import defence_health
 from advrad.evaluate.defence_detection import detection, louder, threshold
 from advrad.evaluate.defence_modes import MODES, Defence, evaluation, watched
 from advrad.evaluate.defence_report import markdown, table
@@ -245,7 +246,11 @@ def test_against_a_defence_that_draws_it_keeps_the_quietest_too() -> None:
     loud, hidden = (row["detection"] for row in result["rows"])
     assert hidden["unnoticed"]["value"] >= loud["unnoticed"]["value"] + 0.2
     assert hidden["auroc"]["value"] < loud["auroc"]["value"]
-    assert result["rows"][1]["health"]["checks"]["weaker"]["status"] == "passed"
+    health = result["rows"][1]["health"]
+    assert health["checks"]["hidden"]["status"] == "passed"
+    assert health["checks"]["weaker"]["status"] == "not_run"
+    assert health["verdict"] == "not checked"  # to be noticed less proves nothing of its harm
+    assert "hidden" not in result["rows"][0]["health"]["checks"]
 
 
 def test_what_hides_worse_than_what_does_not_is_told() -> None:
@@ -265,3 +270,17 @@ def test_without_plain_pgd_what_hides_is_not_checked() -> None:
     verdicts = {row["defence"]: row["health"]["verdict"] for row in result["rows"]}
     assert verdicts["pulled"] == "not checked"
     assert verdicts["none"] == "sound"  # there it is pgd
+
+
+def test_a_figure_of_what_hides_worse_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the plain walk had been the one that hides."""
+    classifier = plane()
+    some = {"pulled": Defence(classifier, pulled)}
+    asked = trial(attacks=["pgd", "pgd-unseen"], eps=[EPS], weight=300.0, steps=30, health=True)
+    plain = defence_health.louder
+    swapped = lambda ours, theirs, tail: plain(theirs, ours, tail)
+    monkeypatch.setattr(defence_health, "louder", swapped)
+    result = defend(some, images(classifier, 24), asked)
+    health = result["rows"][1]["health"]
+    assert (health["verdict"], health["checks"]["hidden"]["status"]) == ("suspect", "failed")
+    assert "misleads unnoticed" in health["reasons"][0]

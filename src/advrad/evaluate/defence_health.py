@@ -112,7 +112,7 @@ class Doctor:
                 **self._gradient(cell),
                 **self.answered(cell.defence),
                 "inside_ball": self._inside(cell),
-                "weaker": self._weaker(cell),
+                **self._others(cell),
                 "black_box": self._blind(cell) if exact else unseen,
                 "steps": self._longer(cell) if exact else unseen,
                 "floor": self._large(cell) if exact else unseen,
@@ -179,11 +179,16 @@ class Doctor:
         words = f"the largest change is {max(sizes):.4g} of {cell.eps:.4g}"
         return _check(max(sizes) <= cell.eps * (1 + 1e-3), words)
 
+    def _others(self, cell: Cell) -> dict[str, Check]:
+        """Against attacks that were asked for too: in harm; of what hides, in being noticed."""
+        if not self._hides(cell):
+            return {"weaker": self._weaker(cell)}
+        gives_up = Check(NOT_RUN, "what hides gives up some of its harm")
+        return {"weaker": gives_up, "hidden": self._louder(cell)}
+
     def _weaker(self, cell: Cell) -> Check:
         """The same attack under modes that know less, and Square where it was asked for."""
         work = self.work
-        if self._hides(cell):
-            return self._louder(cell)
         less = MODES[cell.mode].weaker
         others = [Cell(cell.defence, mode, cell.attack, cell.eps) for mode in less]
         if work.attack(cell).patient:

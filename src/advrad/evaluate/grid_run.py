@@ -51,18 +51,19 @@ class Stint:
 
     Arguments:
         only: titles of the detectors, or labels of the purifiers, that it is about; none: of all.
-        hours: after which no further task is begun; those that run come to their end.
+        hours: after which no further task is begun; those that run come to their end. 0 begins
+            none, and tells what is there.
     """
 
     only: Sequence[str] = ()
     hours: float = math.inf
 
     def checked(self, grid: Grid) -> "Stint":
-        """Raises UsageError for a title that the grid does not have, and for no time at all."""
+        """Raises UsageError for a title that the grid does not have, and for less than no time."""
         labels = [label for one in grid.defence for label in one.labels()]
         known(self.only, [*(method.title for method in grid.detector), *labels], "--only")
-        if not self.hours > 0:
-            raise UsageError(f"--hours {self.hours:g}: expected a number above 0")
+        if not self.hours >= 0:
+            raise UsageError(f"--hours {self.hours:g}: expected 0 or more")
         return self
 
     def means(self, task: Task) -> bool:
