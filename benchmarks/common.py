@@ -69,3 +69,15 @@ def seconds(work: Callable[[], object]) -> float:
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and most."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+class Told:
+    """A line every twentieth of the way."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.step = name, -1
+
+    def __call__(self, done: int, total: int) -> None:
+        if (step := 20 * done // max(total, 1)) > self.step:
+            self.step = step
+            print(self.name, done, "of", total, flush=True)

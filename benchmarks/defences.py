@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common import keep, load_average
+from common import Told, keep, load_average
 
 from advrad import classifiers
 from advrad.cli import main as advrad
@@ -80,9 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=["models", *PARTS])
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument(
-        "--only", nargs="+", help="trials of the part; the others keep their place"
-    )
+    parser.add_argument("--only", nargs="+", help="trials of the part; all others")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     if wanted.part == "models":
@@ -123,25 +121,13 @@ def _tried(
     tried = defences([read(words) for words in purifiers], classifiers.load(RUNS / "a"))
     tested = examples(labelled("mnist"), max(10, round(share * wanted.images)))
     asked = Trial(modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed)
-    defend(tried, tested, asked, out, _Told(out.name))
+    defend(tried, tested, asked, out, Told(out.name))
 
 
 def _told_of(result: dict[str, Any]) -> dict[str, Any]:
     """A trial's figures, and its tables as they stand in a report."""
     kept = ("clean", "rows", "modes", "left_out", "images")
     return {name: result[name] for name in kept} | {"tables": tables(result)}
-
-
-class _Told:
-    """A line every twentieth of the way."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.step = name, -1
-
-    def __call__(self, done: int, total: int) -> None:
-        if (step := 20 * done // max(total, 1)) > self.step:
-            self.step = step
-            print(self.name, done, "of", total, flush=True)
 
 
 def _told() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, keep, load_average
+from common import RESULTS, Told, keep, load_average
 
 from advrad.data import Images, load
 from advrad.detectors import AdvRAD, Run
@@ -84,7 +84,7 @@ def _attacked(name: str, wanted: argparse.Namespace) -> dict[str, Any]:
     out = Path("runs/robustness") / f"{wanted.data}-{wanted.suite}-{name}-{wanted.images}"
     anew = not (out / ROWS).exists()
     before = _seconds(name, wanted) if (out / RESULT).exists() else None
-    result = attack(model, data, out, threat, _Printed(f"{name} {wanted.suite}"))
+    result = attack(model, data, out, threat, Told(f"{name} {wanted.suite}"))
     row = result["rows"][0]
     return {
         "clean_auroc": result["clean_auroc"],
@@ -118,18 +118,6 @@ def _seconds(name: str, wanted: argparse.Namespace) -> float | None:
 
 def _record(wanted: argparse.Namespace) -> str:
     return "-".join(["robustness", wanted.data, wanted.suite, *wanted.settings])
-
-
-class _Printed:
-    """A line every twentieth of the way."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.told = name, -1
-
-    def __call__(self, done: int, total: int) -> None:
-        if (step := 20 * done // max(total, 1)) > self.told:
-            self.told = step
-            print(self.name, done, "of", total, flush=True)
 
 
 if __name__ == "__main__":

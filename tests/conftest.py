@@ -38,3 +38,10 @@ def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(trained: Path, tmp_path: Path) -> Path:
     """A copy of the tiny model, to be changed."""
     return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for what is fetched."""
+    monkeypatch.setenv("ADVRAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

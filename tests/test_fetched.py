@@ -40,12 +40,6 @@ def small(train: int = 30, test: int = 20) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ADVRAD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def toy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """MNIST with three digits and a few images, already fetched."""
     arrays = small()

@@ -41,12 +41,6 @@ def idx_files(folder: Path, given: dict[str, np.ndarray]) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ADVRAD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def toy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """MNIST with three digits, already fetched."""
     given = arrays()

@@ -99,6 +99,21 @@ def read(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def finished(folder: Path, kind: str, command: str) -> dict[str, bytes]:
+    """As `read`, of a folder that a training of this kind has written to its end.
+
+    Raises ModelError, which names the command that writes one.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is no {kind}: expected a folder written by `{command}`")
+    if not (folder / MANIFEST).exists() and not (folder / STAGING).exists():
+        raise ModelError(
+            f"{folder} holds no finished {kind} ({MANIFEST} is missing): train one with "
+            f"`{command}`, or go on with one that was interrupted by --resume"
+        )
+    return read(folder)
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():

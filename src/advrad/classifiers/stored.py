@@ -34,7 +34,7 @@ def load(folder: str | Path) -> Classifier:
 
     Raises ModelError where there is none, where it is damaged, or where it is something else.
     """
-    files = _files(Path(folder))
+    files = store.finished(Path(folder), "classifier", COMMAND)
     config = store.read_json(files, "config.json")
     if "classifier" not in config:
         known = {"detector": "a detector of defects", "generator": "a generator"}
@@ -58,18 +58,7 @@ def load(folder: str | Path) -> Classifier:
 
 def about(folder: str | Path) -> dict[str, Any]:
     """What is known of the classifier in a folder. Raises ModelError as `load` does."""
-    return store.read_json(_files(Path(folder)), "about.json")
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is no classifier: expected a folder written by `{COMMAND}`")
-    if not (folder / store.MANIFEST).exists() and not (folder / store.STAGING).exists():
-        raise ModelError(
-            f"{folder} holds no finished classifier ({store.MANIFEST} is missing): train one with "
-            f"`{COMMAND}`, or go on with one that was interrupted by --resume"
-        )
-    return store.read(folder)
+    return store.read_json(store.finished(Path(folder), "classifier", COMMAND), "about.json")
 
 
 def _card(classifier: Classifier, about: Mapping[str, Any]) -> str:

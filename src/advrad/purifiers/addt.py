@@ -15,6 +15,7 @@ size nor a projection.
 What is learnt keeps the form of a denoiser: the purifier is `diffpure`, with other weights.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +58,8 @@ def mixed(eps: Tensor, delta: Tensor, weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ADDT:
-    """What a training step needs of an image.
+class Misled(ABC):
+    """What a training step needs of an image: noise with something in it that misleads.
 
     Arguments:
         denoiser: what is fine-tuned.
@@ -70,14 +71,9 @@ class ADDT:
     classifier: nn.Module
     rounds: int = 5
 
-    def error(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """The mean squared error of the mixed noise, (B,); the arguments are those of `delta`."""
-        n = self.mixed(self.delta(x, labels, t, noise), t, redraw(noise, self.rounds)(x, PLAIN))
-        return noise_error(self.denoiser, x, t, n)
-
-    @torch.no_grad()
+    @abstractmethod
     def delta(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """CGPO: Gaussian noise whose order misleads the classifier, shaped like x, no gradient.
+        """What misleads, shaped like x, no gradient.
 
         Arguments:
             x: images in [-1, 1], (B, C, H, W).
@@ -85,6 +81,28 @@ class ADDT:
             t: their levels, integers from 1 on, (B,).
             noise: round k takes its draw number k, for what is mixed and for what is ranked.
         """
+
+    @abstractmethod
+    def mixed(self, delta: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """The noise of a training step with delta in it."""
+
+    def error(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """The mean squared error of the mixed noise, (B,); the arguments are those of `delta`."""
+        n = self.mixed(self.delta(x, labels, t, noise), t, redraw(noise, self.rounds)(x, PLAIN))
+        return noise_error(self.denoiser, x, t, n)
+
+    def doubt(self, x: Tensor, labels: Tensor, t: Tensor, n: Tensor) -> Tensor:
+        """The classifier's loss about what the network makes of x under the noise n, (B,)."""
+        x_t = diffuse(self.denoiser.schedule, x, t, n)
+        return doubt(self.denoiser, self.classifier, x_t, t=t, labels=labels)
+
+
+class ADDT(Misled):
+    """Noise that is Gaussian, with a share of it in the order of what misleads."""
+
+    @torch.no_grad()
+    def delta(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """CGPO: Gaussian noise whose order misleads the classifier."""
         delta, total = redraw(noise, self.rounds)(x, ORDERED), torch.zeros_like(x)
         for k in range(self.rounds):
             own = redraw(noise, k)
@@ -95,35 +113,19 @@ class ADDT:
         return delta
 
     def mixed(self, delta: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """The noise of a training step with delta in it."""
         return mixed(eps, delta, share(self.denoiser.schedule, t, eps))
 
-    def doubt(self, x: Tensor, labels: Tensor, t: Tensor, n: Tensor) -> Tensor:
-        """The classifier's loss about what the network makes of x under the noise n, (B,)."""
-        x_t = diffuse(self.denoiser.schedule, x, t, n)
-        return doubt(self.denoiser, self.classifier, x_t, t=t, labels=labels)
 
-
-@dataclass(frozen=True)
-class Unranked:
+class Unranked(Misled):
     """The authors' ablation: an l_inf attack of 8/255 in steps of 4/255, as it is, in the noise.
 
     n = eps + min(sqrt(a_t / (1 - a_t)), 10) delta, an offset of delta on the image where the
-    noise is not small. The arguments are those of `ADDT`.
+    noise is not small.
     """
-
-    denoiser: EpsDenoiser
-    classifier: nn.Module
-    rounds: int = 5
-
-    def error(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """The mean squared error of the noise with the attack in it, (B,)."""
-        n = self.mixed(self.delta(x, labels, t, noise), t, redraw(noise, self.rounds)(x, PLAIN))
-        return noise_error(self.denoiser, x, t, n)
 
     @torch.no_grad()
     def delta(self, x: Tensor, labels: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """The attack in [-1, 1] scale, shaped like x; x + delta is an image."""
+        """The attack in [-1, 1] scale; x + delta is an image."""
         delta = torch.zeros_like(x)
         for k in range(self.rounds):
             eps = redraw(noise, k)(x, PLAIN)
@@ -133,10 +135,4 @@ class Unranked:
         return delta
 
     def mixed(self, delta: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """The noise of a training step with delta in it."""
         return eps + clarity(self.denoiser.schedule, t, eps).clamp(max=MOST_ADDED) * delta
-
-    def doubt(self, x: Tensor, labels: Tensor, t: Tensor, n: Tensor) -> Tensor:
-        """The classifier's loss about what the network makes of x under the noise n, (B,)."""
-        x_t = diffuse(self.denoiser.schedule, x, t, n)
-        return doubt(self.denoiser, self.classifier, x_t, t=t, labels=labels)

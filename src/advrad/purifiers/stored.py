@@ -148,7 +148,7 @@ def load(folder: str | Path) -> Generative:
 
     Raises ModelError where there is none, where it is damaged, or where it is something else.
     """
-    files = _files(Path(folder))
+    files = store.finished(Path(folder), "generator", COMMAND)
     config = store.read_json(files, "config.json")
     if config.get("generator") not in KINDS:
         known = {"detector": "a detector of defects", "classifier": "a classifier"}
@@ -170,17 +170,6 @@ def load(folder: str | Path) -> Generative:
         ) from error
     trainings = store.read_json(files, "about.json").get("trainings", [])
     return Generative(network.eval().requires_grad_(False), made, trainings)
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is no generator: expected a folder written by `{COMMAND}`")
-    if not (folder / store.MANIFEST).exists() and not (folder / store.STAGING).exists():
-        raise ModelError(
-            f"{folder} holds no finished generator ({store.MANIFEST} is missing): train one with "
-            f"`{COMMAND}`, or go on with one that was interrupted by --resume"
-        )
-    return store.read(folder)
 
 
 def _card(generative: Generative) -> str:
