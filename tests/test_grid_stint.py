@@ -9,6 +9,7 @@ from advrad.cli import main
 from advrad.errors import UsageError
 from advrad.evaluate import grid_run
 from advrad.evaluate.grid import Assailed, Data, Grid, Method, Task, tasks
+from advrad.evaluate.grid_line import Line, in_order
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
@@ -59,6 +60,44 @@ def test_cells_come_column_by_column(parts: Path) -> None:
     ]
 
 
+def test_further_seeds_come_last(parts: Path) -> None:
+    found = [(t.method.title, t.seed, t.title) for t in in_order(made(parts))]
+    assert found == [
+        ("first", 0, "training"),
+        ("second", 0, "training"),
+        ("first", 0, "clean"),
+        ("second", 0, "clean"),
+        ("first", 0, ATTACK.title),
+        ("second", 0, ATTACK.title),
+        ("second", 1, "training"),
+        ("second", 1, "clean"),
+        ("second", 1, ATTACK.title),
+    ]
+
+
+def test_cells_of_one_model_are_measured_while_another_is_trained(parts: Path) -> None:
+    line = Line(in_order(made(parts)))
+    first, second = line.next(2)
+    assert (first.cell, second.cell, line.next(2)) == (None, None, [])
+    assert line.ended(first, None) == []
+    [cell] = line.next(2)
+    assert (cell.method.title, cell.title) == ("first", "clean")
+    assert line.ended(cell, "it failed") == []
+    assert [task.title for task in line.next(2)] == [ATTACK.title]
+    assert line.late(over=False) == []
+    lost = line.ended(second, "it failed")
+    assert [(t.method.title, t.seed, t.title) for t in lost] == [
+        ("second", 0, "clean"),
+        ("second", 0, ATTACK.title),
+    ]
+    assert [(t.seed, t.cell) for t in line.next(2)] == [(1, None)]
+    assert [t.title for t in line.late(over=True)] == []  # the cells of what is still trained
+    trained = line.running[-1]
+    line.ended(trained, None)
+    assert line.next(0) == []
+    assert [t.title for t in line.late(over=True)] == ["clean", ATTACK.title]
+
+
 def test_one_detector_now_and_the_rest_later(
     parts: Path, tmp_path: Path, clock: list[float]
 ) -> None:
@@ -83,9 +122,9 @@ def test_no_task_is_begun_after_the_time(parts: Path, tmp_path: Path, clock: lis
     assert crew.names == [
         "first 0 training",
         "second 0 training",
-        "second 1 training",
         "first 0 clean",
         "second 0 clean",
+        f"first 0 {ATTACK.title}",
     ]
     assert unfinished(done) == 4
     clean = {f["detector"]: f for f in figures(grid, done) if f["column"] == "clean"}

@@ -23,6 +23,7 @@ from typing import Protocol
 from ..errors import UsageError
 from ..files import plain, write_json
 from .grid import Grid, Task, known, tasks
+from .grid_line import Line, in_order
 from .grid_task import RECORD, Record, failure, recorded, run
 
 GRID = "grid.json"
@@ -92,21 +93,10 @@ def run_grid(
     stint = stint.checked(grid)
     crew = crew or Processes(out, workers)
     _refuse_other(grid, out)
-    trainings, cells = tasks(grid)
     end = time.monotonic() + 3600 * stint.hours
-    done: dict[Path, Record] = {}
-    for task, record in _stage(trainings, out, crew, tell, stint, end):
-        done[task.folder] = record
-    lost = {folder: record["error"] for folder, record in done.items() if record["error"]}
-    late = {folder for folder, record in done.items() if record.get("waiting")}
-    able = [cell for cell in cells if cell.model not in lost and cell.model not in late]
-    for task, record in _stage(able, out, crew, tell, stint, end):
-        done[task.folder] = record
-    for cell in cells:
-        if cell.model in lost:
-            done[cell.folder] = failed(cell, out, f"its training failed: {lost[cell.model]}")
-            tell(cell, done[cell.folder])
-    return [(task, done.get(task.folder) or _waiting(task, out)) for task in (*trainings, *cells)]
+    order = in_order(grid)
+    done = {task.folder: record for task, record in _through(order, out, crew, tell, stint, end)}
+    return [(task, done[task.folder]) for part in tasks(grid) for task in part]
 
 
 def unfinished(done: Sequence[Ended]) -> int:
@@ -142,32 +132,34 @@ def _refuse_other(grid: Grid, out: Path) -> None:
     write_json(path, before | asked)
 
 
-def _stage(
-    some: Sequence[Task], out: Path, crew: Crew, tell: Tell, stint: Stint, end: float
+def _through(
+    order: Sequence[Task], out: Path, crew: Crew, tell: Tell, stint: Stint, end: float
 ) -> Iterator[Ended]:
-    waiting: list[Task] = []
-    for task in some:
+    """Each task with its record; the next one that can be done is begun."""
+    left: list[Task] = []
+    for task in order:
         record = recorded(task, out)
         if record is not None:
             tell(task, record | {"before": True})
             yield task, record
         elif stint.means(task):
-            waiting.append(task)
+            left.append(task)
         else:
             yield task, _waiting(task, out)
-    running = 0
+    line = Line(left)
     try:
-        while waiting or running:
-            if time.monotonic() >= end:
-                yield from ((task, _waiting(task, out)) for task in waiting)
-                waiting = []
-            while waiting and running < crew.size:
-                crew.begin(waiting.pop(0))
-                running += 1
-            for task, record in crew.ended() if running else ():
-                running -= 1
+        while line.left or line.running:
+            over = time.monotonic() >= end
+            for task in line.next(0 if over else crew.size):
+                crew.begin(task)
+            yield from ((task, _waiting(task, out)) for task in line.late(over))
+            for task, record in crew.ended() if line.running else ():
                 tell(task, record)
                 yield task, record
+                for cell in line.ended(task, record["error"]):
+                    why = failed(cell, out, f"its training failed: {record['error']}")
+                    tell(cell, why)
+                    yield cell, why
     finally:
         crew.stop()
 
