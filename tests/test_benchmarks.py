@@ -2,12 +2,16 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from advrad.detectors import ALL
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -36,6 +40,61 @@ def test_each_row_of_the_front_is_there(table: ModuleType) -> None:
     shown = table.front().splitlines()[2:]
     for start in table.FRONT:
         assert any(row.startswith(f"| {start}") for row in shown), start
+
+
+def figures(name: str) -> Any:
+    return json.loads((BENCHMARKS / f"results/{name}.json").read_text())["figures"]
+
+
+def prose(page: str) -> str:
+    return " ".join((ROOT / page).read_text().split())
+
+
+def test_what_the_front_says_of_detectors_side_by_side_is_measured() -> None:
+    found = {
+        (each["detector"], each["column"]): each
+        for each in figures("grid-quick")["figures"]
+        if each["data"] == "elpv-mono"
+    }
+    told = {"PatchCore": "patchcore", "PaDiM": "padim", "a plain autoencoder": "autoencoder"}
+    for words, name in (told | {"AdvRAD": "advrad"}).items():
+        clean, attacked = found[name, "clean"], found[name, "linf 2/255, quick"]
+        assert re.search(
+            rf"{words} {clean['value']:.3f}( clean)? and {attacked['value']:.3f}",
+            prose("README.md"),
+        ), name
+    assert f"({attacked['low']:.2f} to {attacked['high']:.2f})" in prose("README.md")
+
+
+def test_what_the_front_says_of_a_defence_of_digits_is_measured() -> None:
+    trials = figures("defences-grey-box")["trials"]
+    bare, defended = (
+        next(r for r in trials[name]["rows"] if r["attack"] == "pgd")
+        for name in ("bare", "diffdefense")
+    )
+    right = defended["robust"]["one_shot"]
+    assert bare["robust"]["one_shot"]["value"] == 0
+    assert trials["diffdefense"]["images"] == 100
+    value, low, high = (round(100 * right[name]) for name in ("value", "low", "high"))
+    assert (
+        f"on 0 % of 100 images. DiffDefense before it is right on {value} % ({low} to {high})"
+    ) in prose("README.md")
+    assert f"{defended['detection']['auroc']['value']:.3f}" == "1.000"  # each attacked image
+
+
+def test_how_much_more_the_dearer_suites_find_is_measured() -> None:
+    words = prose("docs/attacks.md")
+    for name, over in (
+        ("standard-ours-100", "quick-ours-200"),
+        ("strong-ours-8", "standard-ours-100"),
+    ):
+        beyond = figures(f"suites-elpv-mono-{name}")["beyond"][f"{name} over {over}"]
+        assert f"by {beyond['ratio']:.2f} times as much as `{over.split('-')[0]}`" in words
+
+
+def test_as_many_detectors_as_the_front_says() -> None:
+    count = {17: "Seventeen", 18: "Eighteen", 19: "Nineteen"}[len(ALL)]
+    assert f"{count} detectors" in prose("README.md")
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("results/*.json")), ids=lambda p: p.stem)
