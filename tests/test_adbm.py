@@ -241,5 +241,11 @@ def test_a_depth_beyond_the_longest_bridge_is_refused_by_its_share_of_the_schedu
         adbm(network(), 201)
     short = EpsDenoiser(network().network, Linear(100))
     adbm(short, 20)
-    with pytest.raises(UsageError, match=r"depth 100 of 100: expected at most 20, .* without a"):
-        adbm(short)
+    with pytest.raises(UsageError, match=r"depth 100 of 100: expected at most 20, from"):
+        adbm(short, 100)
+
+
+def test_without_a_depth_it_is_a_tenth_of_the_schedule() -> None:
+    short = EpsDenoiser(network().network, Linear(100))
+    x = images()
+    assert torch.equal(adbm(short)(x, Fixed(0)), adbm(short, 10)(x, Fixed(0)))

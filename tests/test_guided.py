@@ -210,3 +210,27 @@ def test_impossible_guides_are_refused() -> None:
     for scale in (math.nan, math.inf):
         with pytest.raises(UsageError, match="expected 0 or more, and not infinity"):
             agdm(network(), classifier(), scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("levels", "pixels", "features"), [(1000, 36, 70), (100, 4, 7), (10, 1, 1)]
+)
+def test_without_a_depth_it_is_the_published_share_of_the_schedule(
+    levels: int, pixels: int, features: int
+) -> None:
+    """Level by level, and nothing else is asked of the network."""
+    asked: list[int] = []
+
+    class Asks:
+        schedule = Linear(levels)
+
+        def __call__(self, x_t: Tensor, t: int) -> Tensor:
+            asked.append(t)
+            return 0 * x_t
+
+    with torch.no_grad():
+        gdmp(Asks(), rounds=1)(images(1), Fixed(0))
+        assert asked == list(range(pixels, 0, -1))
+        asked.clear()
+        agdm(Asks(), classifier())(images(1), Fixed(0))
+    assert asked == list(range(features, 0, -1))

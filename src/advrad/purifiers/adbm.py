@@ -113,24 +113,26 @@ class ADBM:
         return eps + k_out(schedule.at(t, eps), schedule.at(top, eps)) * gap
 
 
-def adbm(denoiser: Denoiser, depth: int = 100, shots: int = 5, *, eta: float = 0.0) -> Purifier:
+def adbm(
+    denoiser: Denoiser, depth: int | None = None, shots: int = 5, *, eta: float = 0.0
+) -> Purifier:
     """DiffPure with a denoiser that was trained with `ADBM`, down its bridge.
 
     Arguments:
         denoiser: so trained.
         depth: the level of the diffused image (T), within what was trained: 100 to 200 of 1000,
-            as shares of any other schedule.
+            as shares of any other schedule; 100 of 1000 where None.
         shots: jumps that lead back, 1 to depth.
         eta: 1 for the ancestral sampler, which stays on the bridge; 0 for the authors'.
 
     Raises UsageError where depth, shots or eta are out of range.
     """
     levels = denoiser.schedule.steps
+    depth = denoiser.schedule.of_time(0.1) if depth is None else depth
     if depth > 1 and depth > FURTHEST * levels:
         raise UsageError(
             f"depth {depth} of {levels}: expected at most {max(1, int(FURTHEST * levels))}, from "
-            "where the longest bridges start in training; without a depth, adbm takes 100, which "
-            "a model of fewer than 500 levels has not"
+            "where the longest bridges start in training"
         )
     return diffpure(denoiser, depth, shots, step=ddim(eta))
 

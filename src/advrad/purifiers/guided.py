@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import Denoiser
+from ..diffusion import Denoiser, Schedule
 from ..diffusion.guide import Energy, Guided
 from ..diffusion.recompute import Recomputed
 from ..diffusion.reconstruct import Step, jump
@@ -89,8 +89,8 @@ LIKENESS = {
 
 def gdmp(
     denoiser: Denoiser,
-    depth: int = 36,
-    shots: int = 36,
+    depth: int | None = None,
+    shots: int | None = None,
     *,
     rounds: int = 4,
     likeness: str = "mse",
@@ -109,7 +109,8 @@ def gdmp(
 
     Arguments:
         denoiser: of a diffusion model.
-        depth, shots: of a round. A jump moves x_t towards the reference by a share of their
+        depth, shots: of a round; without a depth t* is 0.036, level 36 of 1000, and without shots
+            each level is one. A jump moves x_t towards the reference by a share of their
             distance, which grows with the jump and must stay below 2: with squared error and the
             linear schedule it does at depth 36 from 3 shots on, at depth 100 from 97 on.
         rounds: how often, each from the result of the one before.
@@ -127,6 +128,7 @@ def gdmp(
             f"strength {strength:g} and eps {eps:g}: expected 0 or more, above 0, and no infinity"
         )
     compared, published = LIKENESS[likeness]
+    depth, shots = _published(denoiser.schedule, 0.036, depth, shots)
     factor, schedule = strength * published * 3 / (2 * eps), denoiser.schedule
     return guided(
         denoiser,
@@ -139,8 +141,8 @@ def gdmp(
 def agdm(
     denoiser: Denoiser,
     classifier: nn.Module,
-    depth: int = 70,
-    shots: int = 70,
+    depth: int | None = None,
+    shots: int | None = None,
     *,
     scale: float = 1.0,
     rounds: int = 1,
@@ -161,7 +163,8 @@ def agdm(
     Arguments:
         denoiser: of a diffusion model.
         classifier: (B, C, H, W) in [0, 1] -> logits (B, K), not in training mode.
-        depth, shots, rounds, step: see `diffpure`.
+        depth, shots, rounds, step: see `diffpure`; without a depth t* is 0.07, level 70 of 1000,
+            and without shots each level is one.
         scale: s; 0 is DiffPure.
 
     Raises UsageError where an argument is impossible, as `diffpure` does.
@@ -175,8 +178,18 @@ def agdm(
             labels = seen(x).logits.argmax(1)
         return partial(misread, seen, labels)
 
+    depth, shots = _published(denoiser.schedule, 0.07, depth, shots)
     chain = Chain(denoiser.schedule, depth, shots, step, rounds)
     return guided(denoiser, chain, energy, lambda t: scale)
+
+
+def _published(
+    schedule: Schedule, time: float, depth: int | None, shots: int | None
+) -> tuple[int, int]:
+    """What was asked for, or the published share of the schedule, at least a level, level by
+    level."""
+    depth = max(1, schedule.of_time(time)) if depth is None else depth
+    return depth, depth if shots is None else shots
 
 
 class Seen(NamedTuple):
