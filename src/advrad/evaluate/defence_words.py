@@ -26,6 +26,7 @@ from ..diffusion.steps import ALL as STEPS
 from ..errors import UsageError
 from ..files import sha256
 from ..purifiers import ALL, Purifier
+from ..purifiers._chain import PUBLISHED, published
 from ..purifiers.stored import Generative
 from ..purifiers.stored import load as load_generative
 from ..store import MANIFEST
@@ -150,6 +151,8 @@ def meant(wanted: Wanted) -> float | None:
     schedule: Schedule = generative(wanted).denoiser.schedule
     values = {name: each.default for name, each in parameters.items()} | dict(wanted.settings)
     depth = schedule.of_time(values["time"]) if "time" in values else values.get("depth")
+    if depth is None and wanted.name in PUBLISHED:
+        depth = published(wanted.name, schedule)
     if not isinstance(depth, int) or not 0 <= depth <= schedule.steps:
         return None
     return schedule.sigma(depth) / 2

@@ -73,6 +73,15 @@ class Chain:
         return ((y + 1) / 2).clamp(0, 1)
 
 
+PUBLISHED = {"gdmp": 0.036, "agdm": 0.07, "adbm": 0.1}  # t* of those that need no depth
+
+
+def published(name: str, schedule: Schedule) -> int:
+    """The depth that a purifier takes where none is asked for: its paper's share of the schedule,
+    at least a level."""
+    return max(1, schedule.of_time(PUBLISHED[name]))
+
+
 def _meant(schedule: Schedule, depth: int) -> str:
     asked = f"depth {depth} (t* = {depth / schedule.steps:g})"
     if depth < 1:

@@ -32,6 +32,7 @@ from ..diffusion.loss import diffuse, simple
 from ..diffusion.steps import ddim
 from ..errors import UsageError
 from ..noise import Noise
+from ._chain import published
 from ._guide import doubt
 from ._slope import slope
 from .base import Purifier
@@ -128,7 +129,7 @@ def adbm(
     Raises UsageError where depth, shots or eta are out of range.
     """
     levels = denoiser.schedule.steps
-    depth = denoiser.schedule.of_time(0.1) if depth is None else depth
+    depth = published("adbm", denoiser.schedule) if depth is None else depth
     if depth > 1 and depth > FURTHEST * levels:
         raise UsageError(
             f"depth {depth} of {levels}: expected at most {max(1, int(FURTHEST * levels))}, from "

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import Denoiser, Schedule
+from ..diffusion import Denoiser
 from ..diffusion.guide import Energy, Guided
 from ..diffusion.recompute import Recomputed
 from ..diffusion.reconstruct import Step, jump
 from ..errors import UsageError
 from ..noise import Noise, fresh, redraw
 from ..scoring import ssim
-from ._chain import ROUND, Chain
+from ._chain import ROUND, Chain, published
 from ._range import refuse_uncentred
 from .base import Purifier
 
@@ -127,12 +127,12 @@ def gdmp(
         raise UsageError(
             f"strength {strength:g} and eps {eps:g}: expected 0 or more, above 0, and no infinity"
         )
-    compared, published = LIKENESS[likeness]
-    depth, shots = _published(denoiser.schedule, 0.036, depth, shots)
-    factor, schedule = strength * published * 3 / (2 * eps), denoiser.schedule
+    compared, weight = LIKENESS[likeness]
+    depth = published("gdmp", denoiser.schedule) if depth is None else depth
+    factor, schedule = strength * weight * 3 / (2 * eps), denoiser.schedule
     return guided(
         denoiser,
-        Chain(schedule, depth, shots, step, rounds),
+        Chain(schedule, depth, depth if shots is None else shots, step, rounds),
         lambda x: compared,
         lambda t: factor * schedule.sigma(t),
     )
@@ -178,18 +178,9 @@ def agdm(
             labels = seen(x).logits.argmax(1)
         return partial(misread, seen, labels)
 
-    depth, shots = _published(denoiser.schedule, 0.07, depth, shots)
-    chain = Chain(denoiser.schedule, depth, shots, step, rounds)
+    depth = published("agdm", denoiser.schedule) if depth is None else depth
+    chain = Chain(denoiser.schedule, depth, depth if shots is None else shots, step, rounds)
     return guided(denoiser, chain, energy, lambda t: scale)
-
-
-def _published(
-    schedule: Schedule, time: float, depth: int | None, shots: int | None
-) -> tuple[int, int]:
-    """What was asked for, or the published share of the schedule, at least a level, level by
-    level."""
-    depth = max(1, schedule.of_time(time)) if depth is None else depth
-    return depth, depth if shots is None else shots
 
 
 class Seen(NamedTuple):
