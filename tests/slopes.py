@@ -38,16 +38,3 @@ def unsteadiness(gradient: Callable[[], Tensor], calls: int) -> float:
     """The mean squared distance of a random gradient from its mean, over so many calls."""
     drawn = torch.stack([gradient() for _ in range(calls)])
     return float((drawn - drawn.mean(0)).square().sum() / (calls - 1))
-
-
-def kept(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Bytes that a forward pass keeps for the way back, each tensor once."""
-    found: dict[tuple[int, int], Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        found[tensor.data_ptr(), tensor.numel()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        function(x.detach().requires_grad_())
-    return sum(tensor.numel() * tensor.element_size() for tensor in found.values())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fits import gone_on
+from holding import held
 from parts import run
 from torch import Tensor, nn
 from toys import SETTINGS, good, names, same
@@ -149,16 +150,8 @@ def test_a_long_chain_keeps_no_more_than_the_images_on_its_way(fitted: AnoDDPM) 
     """What lies between two passes: some images' worth a step, whatever the network is."""
 
     def kept(shots: int) -> int:
-        seen: dict[int, Tensor] = {}
-
-        def pack(value: Tensor) -> Tensor:
-            seen[value.untyped_storage().data_ptr()] = value
-            return value
-
         detector = fitted.variant(shots=shots, draws=1)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-            detector.reconstruction(TEST.clone().requires_grad_(), NOISE)
-        return sum(value.untyped_storage().nbytes() for value in seen.values())
+        return held(lambda x: detector.reconstruction(x, NOISE), TEST)
 
     image = TEST.numel() * TEST.element_size()
     assert (kept(40) - kept(2)) / 38 < 4 * image

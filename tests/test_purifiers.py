@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from purifying import READY, images, network, ready
-from slopes import EXACT, disagreement, kept
+from holding import held
+from purifying import READY, images, in_double, network, ready
+from slopes import EXACT, disagreement
 from torch import Tensor
 from toys import names
 
@@ -263,8 +264,12 @@ def test_both_chains_of_a_surrogate_draw_the_same_noise_at_the_levels_that_both_
 # --- recomputing ---
 
 
-def test_recomputing_changes_no_number_and_no_gradient() -> None:
-    denoiser, x = network(), images()
+WEIGHTS = pytest.mark.parametrize("learnt", [False, True])  # whether they get a gradient too
+
+
+@WEIGHTS
+def test_recomputing_changes_no_number_and_no_gradient(learnt: bool) -> None:
+    denoiser, x = network().requires_grad_(learnt), images()
     plain, again = x.clone().requires_grad_(), x.clone().requires_grad_()
     one = reconstruct(denoiser, plain, 60, 4, Fixed(0))
     two = reconstruct(Recomputed(denoiser), again, 60, 4, Fixed(0))
@@ -275,9 +280,21 @@ def test_recomputing_changes_no_number_and_no_gradient() -> None:
     torch.testing.assert_close(again.grad, plain.grad)
 
 
-def test_recomputing_changes_no_second_derivative() -> None:
+def test_weights_that_learn_get_their_gradient_through_a_recomputed_chain() -> None:
+    denoiser, x = network().requires_grad_(True), images()
+    slopes = []
+    for used in (denoiser, Recomputed(denoiser)):
+        denoiser.zero_grad()
+        reconstruct(used, x, 60, 4, Fixed(0)).square().sum().backward()
+        slopes.append([parameter.grad for parameter in denoiser.parameters()])
+    assert any(slope is not None and slope.abs().max() > 0 for slope in slopes[0])
+    torch.testing.assert_close(*slopes)
+
+
+@WEIGHTS
+def test_recomputing_changes_no_second_derivative(learnt: bool) -> None:
     """The slope of the gradient's norm, for an attack on it or a search inside it."""
-    denoiser, x = network(), images()
+    denoiser, x = network().requires_grad_(learnt), images()
 
     def curvature(used: Denoiser) -> Tensor:
         own = x.clone().requires_grad_()
@@ -291,9 +308,18 @@ def test_recomputing_changes_no_second_derivative() -> None:
     torch.testing.assert_close(curvature(Recomputed(denoiser)), expected)
 
 
-def test_a_chain_needs_the_memory_of_its_images_and_not_of_its_activations() -> None:
-    denoiser, x = network(), images(1)
-    chain = lambda used, shots: kept(lambda x: reconstruct(used, x, 60, shots, Fixed(0)), x)
+def test_recomputing_agrees_with_differences_to_both_orders() -> None:
+    used = Recomputed(in_double(network()))
+    x = images(1).double()[..., :4, :4].clone().requires_grad_()
+    work = lambda x: reconstruct(used, x, 60, 3, Fixed(0)).square()
+    assert torch.autograd.gradcheck(work, x, atol=1e-6)
+    assert torch.autograd.gradgradcheck(work, x, atol=1e-5)
+
+
+@WEIGHTS
+def test_a_chain_needs_the_memory_of_its_images_and_not_of_its_activations(learnt: bool) -> None:
+    denoiser, x = network().requires_grad_(learnt), images(1)
+    chain = lambda used, shots: held(lambda x: reconstruct(used, x, 60, shots, Fixed(0)), x)
     image = x.numel() * x.element_size()
     assert chain(denoiser, 6) - chain(denoiser, 1) > 5 * 50 * image
     assert chain(Recomputed(denoiser), 6) <= 6 * image
@@ -314,7 +340,7 @@ def test_a_step_more_costs_an_image_and_no_more(name: str) -> None:
     """x_t for the network's own second run, and under a guide the reference at its level."""
     make, tensors = MAKERS[name]
     x, denoiser = images(2), network()
-    few, many = (kept(lambda x, n=n: make(denoiser, n)(x, Fixed(0)), x) for n in (3, 12))
+    few, many = (held(lambda x, n=n: make(denoiser, n)(x, Fixed(0)), x) for n in (3, 12))
     assert few < many <= few + 9 * tensors * x.numel() * x.element_size()
 
 
