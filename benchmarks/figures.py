@@ -367,6 +367,25 @@ def _memory() -> list[list[str]]:
     return [[label, f"{most:.2f}", "at most 1.5", command]]
 
 
+def _chain() -> list[list[str]]:
+    record = _read("chain")
+    if record is None:
+        return []
+    f, command = record["figures"], f"`{record['command']}`"
+    steps = f"gradient through {f['shots']} steps of a U-Net, 32 px"
+    times = f["to_forward_and_backward_of_each_step"]
+    least = f"{_spread(times)}, {f['of_the_least_times']:.3g} of the least times"
+    return [
+        [
+            f"image tensors held by the {steps}, beyond those of 3 steps",
+            f"{f['image_tensors_beyond_3_steps']:.0f}",
+            f"at most {f['shots']}",
+            command,
+        ],
+        [f"time of the {steps}, to that of their passes", least, "at most 1.5", command],
+    ]
+
+
 def _read(name: str) -> dict[str, Any] | None:
     path = HERE / "results" / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -389,5 +408,5 @@ PARTS: dict[str, list[Callable[[], list[list[str]]]]] = {
     "Accuracy": [_accuracy],
     "Under attack": [_robustness, _suites, _sensitivity, _purification],
     "Certified": [_certificates, _soundness],
-    "Time and memory": [_speed, _attack, _certify, _memory],
+    "Time and memory": [_speed, _attack, _certify, _memory, _chain],
 }
