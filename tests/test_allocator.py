@@ -7,7 +7,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from advrad.commands.allocator import keep_freed_memory
+from advrad.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

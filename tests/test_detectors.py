@@ -65,10 +65,32 @@ def test_a_detector_is_built_by_its_name_in_any_case(name: str) -> None:
 
 
 def test_an_unknown_name_or_setting_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown detector 'none': expected one of .*{name}"):
+    with pytest.raises(UsageError, match=f"unknown detector 'none': there are .*{name}"):
         detectors.build("none", {})
     with pytest.raises(UsageError, match="nonsense"):
         detectors.build(name, {"nonsense": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("patchcor", {}, "did you mean patchcore"),
+        ("patchcore", {"memry": 10}, "PatchCore: unknown setting memry; did you mean memory"),
+        ("patchcore", {"memory": 10.5}, "PatchCore: memory=10.5: input should be a valid integer"),
+        ("padim", {"dims": 1.5}, "PaDiM: dims=1.5: input should be a valid integer"),
+        ("cfa", {"alpha": "x"}, "CFA: alpha=x: input should be a valid number"),
+        ("spade", {"neighbours": True}, "SPADE: neighbours=True: input should be a valid integer"),
+        ("rae", {"widths": [8.5]}, "RAE: widths="),
+        ("adversarial", {"settings": 5}, "Adversarial: settings=5"),
+        ("purified", {"settings": {"memry": 1}}, "unknown setting memry"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_with_the_nearest_name(
+    name: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        detectors.build(name, settings)
+    assert words in str(caught.value)
 
 
 # --- the constructor ---

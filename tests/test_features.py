@@ -206,6 +206,21 @@ def test_bad_files_of_weights_are_told(tmp_path: Path) -> None:
         Features("resnet18").load(tmp_path / "code.pth")
 
 
+def test_weights_of_a_larger_network_or_of_no_numbers_are_told(tmp_path: Path) -> None:
+    """ResNet-34 has all that ResNet-18 has, in the same shapes, and more."""
+    state = resnet18().state_dict()
+    more = {
+        "layer1.2.conv1.weight": torch.zeros(64, 64, 3, 3),
+        "layer3.5.bn2.bias": torch.zeros(256),
+    }
+    torch.save(state | more, tmp_path / "34.pth")
+    with pytest.raises(DataError, match=r"another network than resnet18: it has layer1.2.conv1"):
+        Features("resnet18").load(tmp_path / "34.pth")
+    torch.save(state | {"fc.bias": torch.full((1000,), torch.nan)}, tmp_path / "nan.pth")
+    with pytest.raises(DataError, match=r"fc\.bias is not finite"):
+        Features("resnet18").load(tmp_path / "nan.pth")
+
+
 def test_names_and_strides_that_are_none_are_told() -> None:
     with pytest.raises(UsageError, match="backbone 'vgg'"):
         Features("vgg")

@@ -16,10 +16,11 @@ from advrad.errors import AdvradError, DataError, UsageError
 from advrad.evaluate import grid_run
 from advrad.evaluate.grid import Assailed, Certified, Data, Grid, Method, Task, read, slug, tasks
 from advrad.evaluate.grid_run import run_grid
-from advrad.evaluate.grid_table import as_csv, figures, markdown, ranks, words
+from advrad.evaluate.grid_table import as_csv, figures, line, markdown, ranks, words
 from advrad.evaluate.grid_task import RECORD, run
 
 TINY = {"size": 16, "backbone": "untrained", "strides": [4, 8], "memory": 30, "pool": 200}
+ONE = "[[data]]\nname='x'\n[[detector]]\nname='patchcore'\n"
 SMALL = """
 name = "small"
 seeds = [0]
@@ -107,6 +108,23 @@ def test_seeds_and_detectors_of_a_cell(parts: Path) -> None:
             "[[data]]\nname='x'\n[[detector]]\nname='patchcore'\n[[certificate]]\nsigma=0",
             "sigma 0",
         ),
+        (ONE + "[[attack]]\neps='2/255/3'", "eps '2/255/3'"),
+        (ONE + "[[attack]]\neps=-1", "eps '-1.0'"),
+        (ONE + "[[attack]]\neps=0", "eps 0"),
+        (ONE + "[[attack]]\neps=nan", "eps 'nan'"),
+        (ONE + "[[attack]]\nlimit=0", "limit 0: expected 2 or more"),
+        (ONE + "[[attack]]\nseeds=[3]", "is for no detector"),
+        (ONE + "[[attack]]\n[[attack]]\nlimit=4", "two entries are both"),
+        (ONE + "seeds=[0, 0]", "seeds of patchcore [0, 0]"),
+        (ONE + "seeds=[]", "seeds of patchcore []"),
+        (ONE + "limit=-3", "limit -3"),
+        (ONE + "[[certificate]]\nsigma=0.1\nalpha=2", "alpha 2"),
+        (ONE + "label='..'", "no folder can be named so"),
+        (ONE + "label='λ'", "no folder can be named so"),
+        ("[[data]]\nname='..'\n[[detector]]\nname='patchcore'", "no folder can be named so"),
+        ("[[data]]\nname='x'\nlayout='mvtek'\n[[detector]]\nname='patchcore'", "layout 'mvtek'"),
+        ("device='cudaa'\n[[data]]\nname='x'\n[[detector]]\nname='patchcore'", "device 'cudaa'"),
+        (2 * "[[data]]\nname='x'\n" + "[[detector]]\nname='patchcore'", "a grid of its own"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_told(text: str, words: str, tmp_path: Path) -> None:
@@ -271,6 +289,44 @@ def test_figures_over_seeds_and_of_one() -> None:
     [single, _] = figures(grid, done[:1])
     assert words(single) == "0.800 (0.10 to 0.90)"
     assert words(figures(grid, [])[0]) == "n/a"
+
+
+def test_one_column_may_have_other_settings_for_other_detectors(parts: Path) -> None:
+    few, many = Assailed(limit=4, detectors=["a"]), Assailed(limit=6, detectors=["b"])
+    methods = [Method("patchcore", TINY, label="a"), Method("patchcore", TINY, label="b")]
+    grid = Grid([Data(str(parts))], methods, [few, many]).checked()
+    assert [f["column"] for f in figures(grid, [])] == 2 * ["clean", few.title]
+
+
+def test_a_seed_that_failed_is_counted_and_ranks_nobody() -> None:
+    grid = Grid([Data("d")], [Method("patchcore", label=name) for name in ("a", "b")])
+    lost = cell("clean", 0.0, seed=1)
+    lost[1].update(error="boom", found=None)
+    done = [cell("clean", 0.9), lost, cell("clean", 0.8, name="b")]
+    first, _ = figures(grid, done)
+    assert words(first) == "0.900 (0.10 to 0.90), 1 of its seeds failed"
+    assert ranks(figures(grid, done)) == {}
+    assert ranks(figures(grid, done[::2])) == {"a": 1.0, "b": 2.0}
+
+
+def test_the_csv_tells_ranks_costs_and_what_waits() -> None:
+    grid = Grid([Data("d")], [Method("patchcore", label="a"), Method("patchcore", label="b")])
+    waits = cell("clean", 0.0, name="b")
+    waits[1].update(waiting=True, found=None)
+    made = cell(None, 0.0)
+    cost = {"training_flop": 2e12, "parameters": 7}
+    found = {"training": {"seconds": 3.5}, "cost": cost, "shape": [1, 8, 8]}
+    made[1].update(found=found, peak_mib=12.5)
+    one, two = csv.DictReader(io.StringIO(as_csv(grid, [made, cell("clean", 0.8), waits])))
+    told = ["image", "train_seconds", "train_flop", "parameters", "peak_mib", "waiting", "rank"]
+    assert [one[name] for name in told] == [
+        "1 x 8 x 8", "3.5", "2000000000000.0", "7", "12.5", "0", ""
+    ]  # fmt: skip
+    assert (two["waiting"], two["value"], two["parameters"]) == ("1", "", "")
+
+
+def test_a_bar_in_a_name_does_not_end_a_cell() -> None:
+    assert line(["ae|x", "0.5"]) == "| ae\\|x | 0.5 |"
 
 
 def test_ranks_share_ties_and_leave_columns_with_gaps_out() -> None:

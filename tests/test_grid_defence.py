@@ -143,7 +143,7 @@ def test_it_stands_beside_detectors(parts: Path, home: Path) -> None:
     ("change", "told"),
     [
         ({"modes": ["white"]}, "mode 'white'"),
-        ({"eps": ["8/0"]}, "expected numbers"),
+        ({"eps": ["8/0"]}, "expected a number from 0 on"),
         ({"purifiers": ["none", "none"]}, "two purifiers 'none' are the same"),
         ({"purifiers": ["nothing"]}, "unknown purifier"),
         ({"purifiers": ["denoised sigma=0.1"]}, "diffpure depth=K shots=1"),

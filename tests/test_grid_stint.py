@@ -14,6 +14,7 @@ from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
 from advrad.evaluate.grid_task import run
+from advrad.files import held
 
 TINY = {"size": 16, "backbone": "untrained", "strides": [4, 8], "memory": 30, "pool": 200}
 BOTH = [Method("patchcore", TINY, "first"), Method("patchcore", TINY, "second", seeds=[0, 1])]
@@ -200,3 +201,27 @@ def test_the_command_tells_what_is_left(
     assert "not run" in out
     assert main([*asked, "--hours", "-1"]) == 2
     assert "0 or more" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(parts: Path, tmp_path: Path) -> None:
+    grid = made(parts)
+    with (
+        held(tmp_path / ".lock", "taken"),
+        pytest.raises(UsageError, match="another run works in"),
+    ):
+        run_grid(grid, tmp_path)
+    assert not list(tmp_path.rglob("task.json"))
+    assert unfinished(run_grid(grid, tmp_path, stint=Stint(hours=0))) == 9
+
+
+def test_what_has_no_data_fails_at_once_and_costs_no_other(
+    parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    grid = Grid([Data(str(tmp_path / "nowhere")), Data(str(parts))], BOTH)
+    crew = Inline(tmp_path, clock)
+    done = run_grid(grid, tmp_path / "out", crew=crew)
+    lost = [(task, record) for task, record in done if record["error"]]
+    assert len(lost) == len(done) / 2 == 6
+    assert all("nowhere" in record["error"] for _, record in lost)
+    assert {task.data.name for task, _ in lost} == {str(tmp_path / "nowhere")}
+    assert len(crew.names) == 6

@@ -123,7 +123,7 @@ def test_the_command_prints_the_papers_and_ours(
         figure("elpv-mono", "advrad", "clean", value=0.93, low=0.9, high=0.95),
         figure("elpv-mono", "advrad", "linf 2/255, quick", value=0.7, health="sound"),
         figure("elpv-mono", "patchcore", "clean"),
-        figure("elpv-mono", "patchcore", "linf 2/255, quick", error="lost"),
+        figure("elpv-mono", "patchcore", "linf 2/255, quick", value=None, error="lost"),
     ]
     (tmp_path / "result.json").write_text(json.dumps({"name": "g", "figures": ours}))
     assert main(["benchmark", "--papers", "--out", str(tmp_path)]) == 0
@@ -143,8 +143,9 @@ def test_what_is_asked_wrongly_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["benchmark", "grid.toml", "--papers"]) == 2
     assert main(["benchmark", "--papers", "--out", str(tmp_path)]) == 3
     assert "holds no figures of a grid" in capsys.readouterr().err
-    (tmp_path / "result.json").write_text("{}")
-    assert main(["benchmark", "--papers", "--out", str(tmp_path)]) == 3
+    for content in ("{}", '{"figures": [{"data": "d", "value": 0.5}]}', '{"figures": [3]}'):
+        (tmp_path / "result.json").write_text(content)
+        assert main(["benchmark", "--papers", "--out", str(tmp_path)]) == 3
 
 
 def test_the_facts_come_with_the_package() -> None:

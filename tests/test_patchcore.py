@@ -52,6 +52,16 @@ def test_a_training_image_has_the_score_0_and_no_infinite_slope() -> None:
     assert torch.isfinite(x.grad).all()
 
 
+def test_a_memory_of_one_patch_has_no_neighbourhood_to_weigh_by() -> None:
+    fitted = made(memory=1, neighbours=9).fit(good(2))
+    alone = made(memory=1, neighbours=1).fit(good(2))
+    x = good(2, seed=1).requires_grad_()
+    score, _ = fitted(x)
+    torch.testing.assert_close(score, alone(x)[0])
+    (slope,) = torch.autograd.grad(score.sum(), x)
+    assert slope.flatten(1).abs().amax(1).min() > 0
+
+
 def test_a_score_is_weighed_as_the_paper_says() -> None:
     """Eq. 6 and 7 by hand: 3 from m* at (0, 0); 3, 4 and the root of 13 from its b = 3 nearest."""
     fitted = made(neighbours=3)

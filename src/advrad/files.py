@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import ResourceError
+from .errors import ResourceError, UsageError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,6 +67,23 @@ def sha256(path: Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def held(path: Path, told: str) -> Iterator[None]:
+    """Holds a lock file; raises UsageError with these words where another process does. Without a
+    lock where the system has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(told) from error
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield
 
 
 @contextlib.contextmanager

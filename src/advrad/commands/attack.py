@@ -1,7 +1,5 @@
 """`advrad attack`: metrics on the test images while somebody attacks each of them."""
 
-import math
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -129,16 +127,6 @@ def attack(
 
 def radius(words: str, option: str = "--eps") -> float:
     """`2/255` or `0.0078` as a number; raises UsageError for what is none, or below zero."""
-    from ..errors import UsageError
+    from ..checks import fraction
 
-    numbers = re.split(r"\s*/\s*", words.strip())
-    try:
-        first, *rest = (float(number) for number in numbers)
-        value = first / rest[0] if len(rest) == 1 else first
-        if len(rest) > 1 or not (math.isfinite(value) and value >= 0):
-            raise ValueError
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(
-            f"{option} {words!r}: expected a number from 0 on, as 2/255 or 0.0078"
-        ) from None
-    return value
+    return fraction(words, option)

@@ -5,8 +5,8 @@ def resolve(name: str | None) -> str:
     """The device asked for, or the fastest found; UsageError for one that is not here."""
     import torch
 
+    from ..allocator import keep_freed_memory
     from ..errors import UsageError
-    from .allocator import keep_freed_memory
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]

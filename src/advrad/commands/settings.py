@@ -4,12 +4,12 @@ A value is JSON where it can be, else a list where it has commas, else a word. T
 annotations decide whether it fits.
 """
 
-import difflib
 import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from ..checks import nearest
 from ..errors import UsageError
 
 
@@ -22,7 +22,7 @@ def settings(detector: str, words: Sequence[str]) -> dict[str, Any]:
     from ..detectors import ALL
 
     if detector.lower() not in ALL:
-        raise UsageError(f"unknown detector {detector!r}: {nearest(detector, list(ALL))}")
+        raise UsageError(f"unknown detector {detector!r}: {nearest(detector, ALL)}")
     known = inspect.signature(ALL[detector.lower()], eval_str=True).parameters
     found: dict[str, Any] = {}
     for word in words:
@@ -30,7 +30,7 @@ def settings(detector: str, words: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set {word}: expected name=value")
         if name not in known:
-            raise UsageError(f"--set {word}: unknown setting; {nearest(name, list(known))}")
+            raise UsageError(f"--set {word}: unknown setting; {nearest(name, known)}")
         found[name] = _fitting(word, parse(value), known[name].annotation)
     return found
 
@@ -42,12 +42,6 @@ def parse(text: str) -> Any:
     except ValueError:
         parts = text.split(",")
         return [parse(part.strip()) for part in parts] if len(parts) > 1 else text
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A hint at the name that was meant, and all names there are."""
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(known)}"
 
 
 def _fitting(word: str, value: Any, kind: Any) -> Any:

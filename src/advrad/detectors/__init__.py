@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from .. import store
+from ..checks import fitting, nearest
 from ..errors import ModelError, UsageError
 from .adversarial import Adversarial
 from .advrad import AdvRAD
@@ -81,13 +82,18 @@ ALL: dict[str, type[Detector]] = {
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Detector:
-    """A detector by its name, any case. Raises UsageError for an unknown name or setting."""
+    """A detector by its name, any case.
+
+    Raises UsageError for an unknown name or setting, with the nearest one, for a value of another
+    type, and for one that is impossible.
+    """
     cls = ALL.get(name.lower())
     if cls is None:
-        raise UsageError(f"unknown detector {name!r}: expected one of {', '.join(ALL)}")
+        raise UsageError(f"unknown detector {name!r}: {nearest(name, ALL)}")
+    fitting(cls, settings, cls.__name__)
     try:
         return cls(**settings)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{cls.__name__}: {error}") from error
 
 

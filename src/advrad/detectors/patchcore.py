@@ -110,7 +110,7 @@ class PatchCore(Memory):
         assert self.memorised is not None
         furthest = nearest.argmax(1, keepdim=True)
         score = nearest.gather(1, furthest)[:, 0]
-        if self.neighbours == 1:
+        if min(self.neighbours, len(self.memorised)) == 1:  # one is no neighbourhood
             return score
         patch = rows.gather(1, furthest[..., None].expand(-1, -1, rows.shape[2]))  # (B, 1, D)
         star = self.memorised[place.gather(1, furthest)[:, 0]]  # (B, D)

@@ -33,10 +33,12 @@ class Recomputed:
 
     def __call__(self, x_t: Tensor, t: int) -> Tensor:
         """x_0, (B, C, H, W)."""
-        if _still(self.denoiser):
+        if not _still(self.denoiser):
+            return recomputed(self.denoiser, x_t, t)
+        if torch.is_grad_enabled() and x_t.requires_grad:
             found: Tensor = _Once.apply(self.denoiser, x_t, t)
             return found
-        return recomputed(self.denoiser, x_t, t)
+        return self.denoiser(x_t, t)
 
 
 def recomputed(function: Callable[..., Tensor], *given: Any) -> Tensor:

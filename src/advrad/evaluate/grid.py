@@ -6,7 +6,6 @@ detector, data set and seed. What a task finds lies in a folder of its own, so t
 was stopped goes on, and a cell that fails costs no other one.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,9 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import with_config as configured
 
-from ..detectors import build
+from ..checks import fraction
 from ..errors import DataError, UsageError
-from .attacked import Threat
-from .certificate import Certificate
+from .grid_checks import check, check_cells, slug
 from .grid_defence import Defended
 
 Kind = TypeVar("Kind")
@@ -82,8 +80,8 @@ class Assailed:
 
     @property
     def radius(self) -> float:
-        first, *rest = (float(part) for part in str(self.eps).split("/"))
-        return first / rest[0] if rest else first
+        """Raises UsageError for what is no number."""
+        return fraction(str(self.eps), "eps")
 
     @property
     def title(self) -> str:
@@ -135,28 +133,8 @@ class Grid:
     def checked(self) -> "Grid":
         """Raises UsageError for what no cell could do: unknown names, impossible settings, titles
         that occur twice."""
-        titles = [method.title for method in self.detector]
-        labels = [data.label for data in self.data]
-        if bool(titles) != bool(labels) or not (titles or self.defence):
-            raise UsageError(
-                "a grid needs at least one [[data]] and one [[detector]], or a [[defence]]"
-            )
-        for what, names in (("detector", titles), ("data", labels)):
-            if len({slug(n) for n in names}) < len(names):
-                raise UsageError(f"[[{what}]]: two have the same name: give one a label")
-        for method in self.detector:
-            build(method.name, method.settings)
-        _check_size(self)
-        for attack in self.attack:
-            known(attack.detectors, titles)
-            try:
-                Threat(attack.norm, (attack.radius,), attack.suite)
-            except (ValueError, ZeroDivisionError) as error:
-                raise UsageError(f"eps {attack.eps!r}: expected a number, as 2/255") from error
-        for certificate in self.certificate:
-            known(certificate.detectors, titles)
-            Certificate((certificate.sigma,), certificate.radii, certificate.samples)
-        _check_defences(self.defence)
+        check(self)
+        check_cells(self, tasks(self)[1])
         return self
 
 
@@ -241,11 +219,6 @@ def read(path: Path) -> Grid:
     return _typed(content, path).checked()
 
 
-def slug(words: str) -> str:
-    """The words as a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", words.replace("/", "_")).strip("-").lower()
-
-
 for _kind in (Data, Method, Assailed, Certified, Defended, Grid):
     configured(STRICT)(_kind)
 
@@ -257,44 +230,3 @@ def _typed(content: dict[str, Any], path: Path) -> Grid:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{path}: {where}: {first['msg'].lower()}") from error
-
-
-def _check_size(grid: Grid) -> None:
-    if grid.size is not None and (grid.certificate or grid.size < 1):
-        raise UsageError(
-            f"size = {grid.size}: expected pixels, and no certificate, whose noise is of each "
-            "detector's own size"
-        )
-
-
-def _check_defences(some: Sequence[Defended]) -> None:
-    """Raises UsageError where two of them would share a folder, and as a trial does."""
-    taken: dict[tuple[str, ...], Defended] = {}
-    for one in some:
-        one.trial()
-        for label in one.labels():
-            folder = (slug(one.data), slug(label), str(one.seed), slug(one.title))
-            if folder in taken:
-                raise UsageError(
-                    f"[[defence]]: two purifiers {label!r} {_differing(taken[folder], one)}: give "
-                    f"one a name of its own, as '{label} label=NAME'"
-                )
-            taken[folder] = one
-
-
-def _differing(one: Defended, other: Defended) -> str:
-    """In which settings two entries differ, in words."""
-    pairs = {name: (getattr(one, name), getattr(other, name)) for name in vars(one)}
-    pairs.pop("purifiers")
-    told = [f"{name} ({a} and {b})" for name, (a, b) in pairs.items() if a != b]
-    return f"differ in {', '.join(told)} alone" if told else "are the same"
-
-
-def known(wanted: Sequence[str], titles: Sequence[str], where: str = "detectors") -> None:
-    """Raises UsageError for a name that is no title."""
-    for name in wanted:
-        if name not in titles:
-            raise UsageError(
-                f"{where} {name!r}: no entry has this name or label; there are "
-                f"{', '.join(map(repr, titles))}"
-            )

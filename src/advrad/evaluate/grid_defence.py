@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import classifiers
+from ..checks import fraction
 from ..data.labelled import labelled
-from ..errors import UsageError
 from ..files import sha256
 from ..store import MANIFEST
 from .defence_report import tables
@@ -59,10 +59,7 @@ class Defended:
     @property
     def radii(self) -> list[float]:
         """Raises UsageError for what is no number."""
-        try:
-            return [_number(each) for each in self.eps]
-        except (ValueError, ZeroDivisionError) as error:
-            raise UsageError(f"eps {list(self.eps)}: expected numbers, as 8/255") from error
+        return [fraction(str(each), "eps") for each in self.eps]
 
     def trial(self, device: str = "cpu") -> Trial:
         """What is asked; raises UsageError as `Trial` does."""
@@ -135,8 +132,3 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
 def _digest(models: Mapping[str, str | None]) -> str:
     """A folder's name that stands for the models."""
     return hashlib.sha256("/".join(map(str, models.values())).encode()).hexdigest()[:12]
-
-
-def _number(words: float | str) -> float:
-    first, *rest = (float(part) for part in str(words).split("/"))
-    return first / rest[0] if rest else first

@@ -7,7 +7,7 @@ from .defence_report import add_tables
 from .grid import Grid
 from .grid_defence import joined
 from .grid_run import unfinished
-from .grid_table import COST, Done, as_csv, figures, markdown, rows, trials
+from .grid_table import COST, Done, as_csv, figures, markdown, rows, summaries, trials
 from .report import Report
 from .rows import PAGE, RESULT
 
@@ -24,7 +24,8 @@ def write_grid(grid: Grid, done: Done, out: Path) -> Path:
     write_text(out / "table.md", markdown(grid, done))
     write_text(out / "table.csv", as_csv(grid, done))
     defended = joined(trials(done))
-    write_json(out / RESULT, {"name": grid.name, "figures": listed, "defences": defended})
+    content = {"figures": listed, "detectors": summaries(grid, done), "defences": defended}
+    write_json(out / RESULT, {"name": grid.name} | content)
     failed = [(task, record) for task, record in done if record["error"]]
     cells = sum(task.cell is not None for task, _ in done)
     told = f"{len(grid.detector)} detectors on {len(grid.data)} data sets, {cells} cells"

@@ -20,11 +20,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import UsageError
-from ..files import plain, write_json
-from .grid import Grid, Task, known, tasks
+from ..allocator import keep_freed_memory
+from ..errors import AdvradError, UsageError
+from ..files import held, plain, write_json
+from .grid import Data, Grid, Task, tasks
+from .grid_checks import known
+from .grid_defence import Defended
 from .grid_line import Line, in_order
-from .grid_task import RECORD, Record, failure, recorded, run
+from .grid_task import RECORD, Record, failure, opened, recorded, run
 
 GRID = "grid.json"
 Tell = Callable[[Task, Record], None]
@@ -86,7 +89,8 @@ def run_grid(
 
     A cell whose training failed fails with it; what the stint leaves for another run is `waiting`.
     `crew` does the tasks in the place of `workers` processes of this machine. Raises UsageError
-    where `out` holds another grid, workers are below one, or the stint is impossible.
+    where `out` holds another grid or another run works there, workers are below one, or the stint
+    is impossible.
     """
     if workers < 1:
         raise UsageError(f"{workers} workers: expected 1 or more")
@@ -95,7 +99,9 @@ def run_grid(
     _refuse_other(grid, out)
     end = time.monotonic() + 3600 * stint.hours
     order = in_order(grid)
-    done = {task.folder: record for task, record in _through(order, out, crew, tell, stint, end)}
+    with held(out / ".lock", f"another run works in {out}: wait for it, or name another --out"):
+        ended = _through(order, out, crew, tell, stint, end)
+        done = {task.folder: record for task, record in ended}
     return [(task, done[task.folder]) for part in tasks(grid) for task in part]
 
 
@@ -136,16 +142,11 @@ def _through(
     order: Sequence[Task], out: Path, crew: Crew, tell: Tell, stint: Stint, end: float
 ) -> Iterator[Ended]:
     """Each task with its record; the next one that can be done is begun."""
-    left: list[Task] = []
-    for task in order:
-        record = recorded(task, out)
-        if record is not None:
-            tell(task, record | {"before": True})
-            yield task, record
-        elif stint.means(task):
-            left.append(task)
-        else:
-            yield task, _waiting(task, out)
+    left, settled = _sorted(order, out, stint, isinstance(crew, Processes))
+    for task, record in settled:
+        if not record.get("waiting"):
+            tell(task, record)
+        yield task, record
     line = Line(left)
     try:
         while line.left or line.running:
@@ -162,6 +163,38 @@ def _through(
                     yield cell, why
     finally:
         crew.stop()
+
+
+def _sorted(
+    order: Sequence[Task], out: Path, stint: Stint, here: bool
+) -> tuple[list[Task], list[Ended]]:
+    """What is left to be done, and the rest with its records: done before, for another stint, or,
+    where the tasks are done `here`, without its data."""
+    left: list[Task] = []
+    settled: list[Ended] = []
+    for task in order:
+        record = recorded(task, out)
+        if record is not None:
+            settled.append((task, record | {"before": True}))
+        elif stint.means(task):
+            left.append(task)
+        else:
+            settled.append((task, _waiting(task, out)))
+    lost = _without_data(left) if here and stint.hours else {}
+    gone = [task for task in left if task.data in lost]
+    settled += [(task, failed(task, out, lost[task.data])) for task in gone]
+    return [task for task in left if task.data not in lost], settled
+
+
+def _without_data(some: Sequence[Task]) -> dict[Data, str]:
+    """Data sets that are not there, and why; one look each, and not one a process."""
+    lost = {}
+    for data in dict.fromkeys(task.data for task in some if not isinstance(task.cell, Defended)):
+        try:
+            opened(data)
+        except AdvradError as error:
+            lost[data] = str(error)
+    return lost
 
 
 class Processes:
@@ -203,6 +236,7 @@ def _work(task: Task, out: Path, threads: int) -> None:
     import torch
 
     end_with_parent()
+    keep_freed_memory()
     torch.set_num_threads(min(threads, torch.get_num_threads()))
     run(task, out)
 

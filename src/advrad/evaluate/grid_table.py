@@ -21,6 +21,7 @@ from .health import SUSPECT, in_words
 Done = Sequence[tuple[Task, Record]]
 Figure = dict[str, Any]
 COST = ("image", "train s", "train TFLOP", "parameters", "peak MiB")
+COSTS = ("image", "train_seconds", "train_flop", "parameters", "peak_mib")
 
 
 def figures(grid: Grid, done: Done) -> list[Figure]:
@@ -81,7 +82,7 @@ def rows(grid: Grid, done: Done, data: str, listed: Sequence[Figure]) -> list[li
             [
                 method.title,
                 *cells,
-                *_cost(done, data, method.title),
+                *_cost_in_words(_cost(done, data, method.title)),
                 "n/a" if rank is None else f"{rank:.1f}",
             ]
         )
@@ -89,20 +90,35 @@ def rows(grid: Grid, done: Done, data: str, listed: Sequence[Figure]) -> list[li
 
 
 def as_csv(grid: Grid, done: Done) -> str:
-    """Every figure a line: data, detector, column, value, deviation, interval, seeds, health."""
-    names = ("data", "detector", "column", "value", "deviation", "low", "high", "seeds", "health")
+    """Every figure a line, with what qualifies it; and the detector's rank and cost."""
+    names = ["data", "detector", "column", "value", "deviation", "low", "high", "seeds", "health"]
+    names += ["error", "failed", "waiting", "rank", *COSTS]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, "error"], lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(figures(grid, done))
+    told = {(each["data"], each["detector"]): each for each in summaries(grid, done)}
+    for figure in figures(grid, done):
+        writer.writerow(figure | told[figure["data"], figure["detector"]])
     return text.getvalue()
+
+
+def summaries(grid: Grid, done: Done) -> list[Record]:
+    """Of each detector on each data set: its rank, and the cost of its trainings."""
+    listed = figures(grid, done)
+    found = []
+    for data in grid.data:
+        places = ranks([figure for figure in listed if figure["data"] == data.label])
+        for method in grid.detector:
+            own = {"data": data.label, "detector": method.title, "rank": places.get(method.title)}
+            found.append(own | _cost(done, data.label, method.title))
+    return found
 
 
 def words(figure: Figure) -> str:
     """`0.936 ± 0.001`, `0.745 (0.67 to 0.81) sound`, `failed`, `not run`, or n/a."""
-    if figure["error"]:
-        return "failed"
     if figure["value"] is None:
+        if figure["error"]:
+            return "failed"
         return "not run" if figure.get("waiting") else "n/a"
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
@@ -110,19 +126,26 @@ def words(figure: Figure) -> str:
     elif figure["low"] is not None:
         told += f" ({figure['low']:.2f} to {figure['high']:.2f})"
     told += f" {figure['health']}" if figure["health"] else ""
+    told += f", {figure['failed']} of its seeds failed" if figure.get("failed") else ""
     return told + (f", {figure['waiting']} of its seeds not run" if figure.get("waiting") else "")
 
 
 def ranks(own: Sequence[Figure]) -> dict[str, float]:
-    """The mean place of each detector, 1 the best, over columns without a gap; ties share."""
+    """The mean place of each detector, 1 the best, over columns that all have under all of their
+    seeds; ties share."""
     places: dict[str, list[float]] = {}
     for column in dict.fromkeys(figure["column"] for figure in own):
-        values = {f["detector"]: f["value"] for f in own if f["column"] == column}
-        if any(value is None for value in values.values()):
+        values = {
+            f["detector"]: None if f.get("failed") or f.get("waiting") else f["value"]
+            for f in own
+            if f["column"] == column
+        }
+        whole = {name: value for name, value in values.items() if value is not None}
+        if len(whole) < len(values):
             continue
-        for name, value in values.items():
-            better = sum(other > value for other in values.values())
-            same = sum(other == value for other in values.values())
+        for name, value in whole.items():
+            better = sum(other > value for other in whole.values())
+            same = sum(other == value for other in whole.values())
             places.setdefault(name, []).append(better + (same + 1) / 2)
     return {name: mean(found) for name, found in places.items()}
 
@@ -131,17 +154,19 @@ def _columns(grid: Grid) -> list[str]:
     certified = [
         f"{one.title}, radius {radius:g}" for one in grid.certificate for radius in one.radii
     ]
-    return ["clean", *(attack.title for attack in grid.attack), *certified]
+    titles = ["clean", *(attack.title for attack in grid.attack), *certified]
+    return list(dict.fromkeys(titles))
 
 
 def _figure(some: Done, column: str) -> Figure:
     """Over the seeds that have it."""
-    found, error, health, waiting = [], None, "", 0
+    found, error, health, waiting, failed = [], None, "", 0, 0
     interval: list[float] | None = None
     for task, record in some:
         if not _is(task, column):
             continue
         error = record["error"] or error
+        failed += bool(record["error"])
         waiting += bool(record.get("waiting"))
         if record["found"] is None:
             continue
@@ -157,6 +182,7 @@ def _figure(some: Done, column: str) -> Figure:
         "high": high,
         "seeds": len(found),
         "waiting": waiting,
+        "failed": failed,
         "health": health,
         "error": error,
     }
@@ -191,9 +217,9 @@ def _worse(before: str, found: dict[str, Any]) -> str:
     )
 
 
-def _cost(done: Done, data: str, title: str) -> list[str]:
-    """Of the trainings: what an image is, C x H x W; seconds and floating-point operations, means
-    over seeds; parameters; the most memory."""
+def _cost(done: Done, data: str, title: str) -> Record:
+    """Of the trainings: what an image is, (C, H, W); seconds and floating-point operations, means
+    over seeds; parameters; the most memory. None where it is not known."""
     some = [
         record
         for task, record in done
@@ -201,19 +227,31 @@ def _cost(done: Done, data: str, title: str) -> list[str]:
     ]
     found = [record["found"] for record in some if record["found"]]
     if not found:
-        return ["n/a"] * len(COST)
+        return dict.fromkeys(COSTS)
     seconds = mean(one["training"]["seconds"] for one in found)
     peak = max(record["peak_mib"] or math.nan for record in some)
     flop = [one["cost"].get("training_flop") for one in found]
-    return [
+    values = (
         " x ".join(map(str, found[0]["shape"])),
-        f"{seconds:.0f}",
-        "n/a" if None in flop else f"{mean(flop) / 1e12:.3g}",
-        f"{found[0]['cost']['parameters']:,}",
-        f"{peak:.0f}",
+        seconds,
+        None if None in flop else mean(flop),
+        found[0]["cost"]["parameters"],
+        None if math.isnan(peak) else peak,
+    )
+    return dict(zip(COSTS, values, strict=True))
+
+
+def _cost_in_words(cost: Record) -> list[str]:
+    image, seconds, flop, parameters, peak = (cost[name] for name in COSTS)
+    return [
+        image or "n/a",
+        "n/a" if seconds is None else f"{seconds:.0f}",
+        "n/a" if flop is None else f"{flop / 1e12:.3g}",
+        "n/a" if parameters is None else f"{parameters:,}",
+        "n/a" if peak is None else f"{peak:.0f}",
     ]
 
 
 def line(cells: Sequence[str]) -> str:
     """A row of a table in Markdown."""
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -20,7 +20,7 @@ from .attacked import Threat, attack
 from .certificate import Certificate
 from .certified import certify
 from .clean import Evaluation, evaluate
-from .grid import Assailed, Certified, Task
+from .grid import Assailed, Certified, Data, Task
 from .grid_defence import Defended, contents, replaced, tried
 from .training import Training, train
 
@@ -74,15 +74,15 @@ def run(task: Task, out: Path) -> Record:
     return record
 
 
+def opened(data: Data) -> Dataset:
+    """The data set; raises as `data.load` does."""
+    return load(data.name, layout=data.layout, category=data.category, split_seed=data.split_seed)
+
+
 def _done(task: Task, out: Path) -> dict[str, Any]:
     if isinstance(task.cell, Defended):
         return tried(task.cell, out / task.folder, task.device)
-    dataset = load(
-        task.data.name,
-        layout=task.data.layout,
-        category=task.data.category,
-        split_seed=task.data.split_seed,
-    )
+    dataset = opened(task.data)
     if task.cell is None:
         return _trained(task, dataset, out)
     model = load_model(out / task.model)

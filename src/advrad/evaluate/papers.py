@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..checks import fraction
+from ..errors import DataError, UsageError
 from .grid_table import line, words
 from .rows import RESULT
 
@@ -46,6 +47,9 @@ DIFFERS = (
 )
 
 
+NEEDED = ("data", "detector", "method", "column", "value", "deviation", "low", "high", "error")
+
+
 def facts() -> dict[str, list[dict[str, Any]]]:
     """The papers' tables (`table`) and what is lost of them (`missing`), AUROC in per cent."""
     return tomllib.loads(FACTS.read_text(encoding="utf-8"))
@@ -56,7 +60,7 @@ def results(out: Path) -> list[dict[str, Any]]:
     path = out / RESULT
     try:
         found = json.loads(path.read_text())["figures"]
-        return [dict(figure) for figure in found]
+        return [dict(figure) | {name: figure[name] for name in NEEDED} for figure in found]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} holds no figures of a grid: run  advrad benchmark GRID.toml --out {out}  "
@@ -122,10 +126,9 @@ def _sources(data: str, tables: list[dict[str, Any]]) -> list[tuple[dict[str, An
 def _threat(column: str) -> tuple[str, float] | None:
     """Norm and radius of a column, None where it is no attack."""
     norm, _, eps = column.partition(",")[0].partition(" ")
-    first, *rest = eps.split("/")
     try:
-        return norm, round(float(first) / (float(rest[0]) if rest else 1), 6)
-    except ValueError:
+        return norm, round(fraction(eps, "eps"), 6)
+    except UsageError:
         return None
 
 

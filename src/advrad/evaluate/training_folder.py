@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ModelError, ResourceError, UsageError
-from ..files import write_json
+from ..files import held, write_json
 from ..model import Model, load
 from ..store import MANIFEST
 
@@ -56,25 +56,9 @@ def recall(folder: Path) -> Asked | None:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Holds the folder; raises UsageError where another process trains there."""
-    (folder / "training").mkdir(parents=True, exist_ok=True)
-    with (folder / "training" / ".lock").open("w") as file:
-        _lock(file.fileno(), folder)
+    told = f"another process is training in {folder}: wait for it, or name another folder"
+    with held(folder / "training" / ".lock", told):
         yield
-
-
-def _lock(number: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(
-            f"another process is training in {folder}: wait for it, or name another folder"
-        ) from error
-    except OSError:  # a file system without locks
-        return
 
 
 def refuse_taken(folder: Path, *, resume: bool, overwrite: bool) -> None:

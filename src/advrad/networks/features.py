@@ -124,6 +124,15 @@ class Features(nn.Module):
                 f"{where} does not hold the weights of {self.name}: {first} is {found}, expected "
                 f"{tuple(own[first].shape)}, and {len(wrong) - 1} more"
             )
+        others = [k for k in state if k not in own and not k.endswith("num_batches_tracked")]
+        if others:
+            raise DataError(
+                f"{where} holds the weights of another network than {self.name}: it has "
+                f"{others[0]}, and {len(others) - 1} more that {self.name} has not"
+            )
+        lost = [k for k in own if not state.get(k, own[k]).isfinite().all()]
+        if lost:
+            raise DataError(f"{where}: {lost[0]} is not finite throughout; take another file")
         self.network.load_state_dict({k: state.get(k, own[k]) for k in own})
 
     def train(self, mode: bool = True) -> Self:

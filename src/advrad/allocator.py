@@ -1,9 +1,9 @@
-"""Freed memory stays with the process while a verb computes.
+"""Freed memory stays with the process while it computes.
 
 Each step of a network frees its tensors and asks for the same ones again. By default glibc hands
 large blocks back to the system at once and gets them back page by page, zeroed; keeping them saves
-a good part of that. A choice for a whole process, so the command line makes it and the library
-does not.
+a good part of that. A choice for a whole process, so the command line makes it, and a grid for
+the processes that it begins; the library does not.
 """
 
 import ctypes
