@@ -11,7 +11,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(name: str, figures: Any) -> None:
-    """Writes a result and prints it."""
+def keep(name: str, figures: Any, arguments: Sequence[str] | None = None) -> None:
+    """Writes a result and prints it; `arguments` are those of the command that makes the whole,
+    where this one has only added to it."""
     script = Path(sys.argv[0]).resolve()
-    command = shlex.join(["python", f"benchmarks/{script.name}", *sys.argv[1:]])
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", f"benchmarks/{script.name}", *arguments])
     record = {
         "command": command,
         "date": time.strftime("%Y-%m-%d"),

@@ -56,6 +56,7 @@ def main() -> None:
             "workers": wanted.workers,
             "load_average": load_average(),
         },
+        [wanted.name, "--workers", str(wanted.workers)],
     )
 
 
