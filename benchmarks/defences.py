@@ -2,6 +2,7 @@
 
     python benchmarks/defences.py models
     python benchmarks/defences.py grey-box --images 500
+    python benchmarks/defences.py side-by-side --images 50
     python benchmarks/defences.py adaptive --images 100
 
 `models` trains what is missing under runs/defences/ with the command line's own verbs, and goes on
@@ -10,6 +11,8 @@ where it was stopped; the other parts need them. Trials keep their rows there as
 - grey-box: the attacks of DiffDefense's paper, l_inf 0.3, on the bare classifier, handed to it, to
   one trained on FGSM, and to purifiers before it; how well their error gives each attack away,
   and the seconds of an image.
+- side-by-side: DiffDefense and Defense-GAN with searches of several lengths (iterations x
+  restarts), in one run: accuracy against seconds.
 - adaptive: attackers who know of the purifier, by the identity's gradient and by the exact one,
   and one who also lowers the error.
 """
@@ -56,6 +59,12 @@ PURIFIERS = {
     "defensegan": f"defensegan generator={RUNS}/wgan",
 }
 BARE = ["none", f"none classifier={RUNS}/fgsm label=adversarial-training"]
+SEARCHES = {"diffdefense": [(2, 1), (5, 1), (5, 5)], "defensegan": [(25, 1), (200, 10)]}
+BUDGETS = [
+    f"{PURIFIERS[name]} iterations={turns} restarts={starts} 'label={name}, {turns} x {starts}'"
+    for name, some in SEARCHES.items()
+    for turns, starts in some
+]
 PARTS: dict[str, tuple[list[str], Part]] = {
     "grey-box": (
         GREY,
@@ -73,6 +82,7 @@ PARTS: dict[str, tuple[list[str], Part]] = {
             "defensegan": ([PURIFIERS["defensegan"]], ["bpda"], 0.16, True),
         },
     ),
+    "side-by-side": (["fgsm", "pgd"], {"both": (BUDGETS, ["transfer"], 1.0, False)}),
 }
 
 
