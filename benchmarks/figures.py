@@ -245,7 +245,7 @@ def defences() -> list[str]:
             ]
             told.append(
                 f"### {name}, {trial['images']} images\n\nSeconds for a clean image: "
-                f"{', '.join(taken)}.\n\n{trial['tables'].strip()}"
+                f"{'; '.join(taken)}.\n\n{trial['tables'].strip()}"
             )
     return told
 

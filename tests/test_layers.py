@@ -7,6 +7,7 @@ import pytest
 
 ROOMS = [
     "errors",
+    "allocator",
     "checks",
     "files",
     "store",
