@@ -28,7 +28,6 @@ from advrad.model import Model
 
 RUNS = Path("runs/purification")
 FIGURES = ("robust_auroc", "robust_auroc_ci")
-ADVRAD = "AdvRAD, the same denoiser"
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,8 @@ def _attacked(
 
 
 def figure(found: Mapping[str, Any]) -> bytes:
-    """AUROC against depth as SVG: blue clean, vermilion attacked, dashed AdvRAD."""
+    """AUROC against depth as SVG: blue clean, vermilion attacked, dashed AdvRAD, with the same
+    denoiser."""
     depths = [int(depth) for depth in found["depth"]]
     rows, asked = list(found["depth"].values()), found["asked"]
     lines = (("clean_auroc", "clean", GOOD), ("robust_auroc", "attacked", DEFECT))
@@ -139,7 +139,7 @@ def figure(found: Mapping[str, Any]) -> bytes:
             axes.plot(depths, [row[key] for row in rows], "o-", color=colour, label=words)
             axes.fill_between(depths, *zip(*bands, strict=True), color=colour, alpha=0.15)
             own = found["advrad"][key]
-            axes.axhline(own, color=colour, linestyle="--", label=f"{ADVRAD}, {words}")
+            axes.axhline(own, color=colour, linestyle="--", label=f"AdvRAD, {words}")
         axes.set(
             ylim=(-0.02, 1.02),
             xlabel=f"depth of purification before {asked['detector']}, 0 without",
