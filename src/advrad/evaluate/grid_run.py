@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -99,7 +99,8 @@ def run_grid(
     _refuse_other(grid, out)
     end = time.monotonic() + 3600 * stint.hours
     order = in_order(grid)
-    with held(out / ".lock", f"another run works in {out}: wait for it, or name another --out"):
+    told = f"another run works in {out}: wait for it, or name another --out"
+    with held(out / ".lock", told) if stint.hours else nullcontext():
         ended = _through(order, out, crew, tell, stint, end)
         done = {task.folder: record for task, record in ended}
     return [(task, done[task.folder]) for part in tasks(grid) for task in part]
