@@ -53,11 +53,11 @@ def prose(page: str) -> str:
 def test_what_the_front_says_of_detectors_side_by_side_is_measured() -> None:
     found = {
         (each["detector"], each["column"]): each
-        for each in figures("grid-quick")["figures"]
+        for each in figures("grid-papers")["figures"]
         if each["data"] == "elpv-mono"
     }
-    told = {"PatchCore": "patchcore", "PaDiM": "padim", "a plain autoencoder": "autoencoder"}
-    for words, name in (told | {"AdvRAD": "advrad"}).items():
+    told = {"PatchCore": "patchcore", "PaDiM": "padim", "a plain autoencoder": "autoencoder, l2"}
+    for words, name in (told | {"FastFlow": "fastflow", "RAE": "rae", "AdvRAD": "AdvRAD"}).items():
         clean, attacked = found[name, "clean"], found[name, "linf 2/255, quick"]
         assert re.search(
             rf"{words} {clean['value']:.3f}( clean)? and {attacked['value']:.3f}",
@@ -90,6 +90,17 @@ def test_how_much_more_the_dearer_suites_find_is_measured() -> None:
     ):
         beyond = figures(f"suites-elpv-mono-{name}")["beyond"][f"{name} over {over}"]
         assert f"by {beyond['ratio']:.2f} times as much as `{over.split('-')[0]}`" in words
+
+
+def test_what_a_purifier_before_a_detector_costs_is_measured() -> None:
+    found = figures("purification-hazelnut_toy")
+    best = max(found["depth"].values(), key=lambda row: row["robust_auroc"])
+    words = prose("docs/purifiers.md")
+    assert f"it reaches {best['robust_auroc']:.2f} at best" in words
+    assert f"leaves it {best['clean_auroc']:.2f} without an attack" in words
+    both = {f"{found['advrad'][key]:.2f}" for key in ("clean_auroc", "robust_auroc")}
+    assert both == {"1.00"}
+    assert all(found["depth"][depth]["robust_auroc"] == 0 for depth in ("0", "10", "25"))
 
 
 def test_as_many_detectors_as_the_front_says() -> None:
