@@ -42,6 +42,9 @@ def test_each_row_of_the_front_is_there(table: ModuleType) -> None:
         assert any(row.startswith(f"| {start}") for row in shown), start
 
 
+ATTACKED = "linf 2/255, quick"
+
+
 def figures(name: str) -> Any:
     return json.loads((BENCHMARKS / f"results/{name}.json").read_text())["figures"]
 
@@ -58,7 +61,7 @@ def test_what_the_front_says_of_detectors_side_by_side_is_measured() -> None:
     }
     told = {"PatchCore": "patchcore", "PaDiM": "padim", "a plain autoencoder": "autoencoder, l2"}
     for words, name in (told | {"FastFlow": "fastflow", "RAE": "rae", "AdvRAD": "AdvRAD"}).items():
-        clean, attacked = found[name, "clean"], found[name, "linf 2/255, quick"]
+        clean, attacked = found[name, "clean"], found[name, ATTACKED]
         assert re.search(
             rf"{words} {clean['value']:.3f}( clean)? and {attacked['value']:.3f}",
             prose("README.md"),
@@ -101,6 +104,39 @@ def test_what_a_purifier_before_a_detector_costs_is_measured() -> None:
     both = {f"{found['advrad'][key]:.2f}" for key in ("clean_auroc", "robust_auroc")}
     assert both == {"1.00"}
     assert all(found["depth"][depth]["robust_auroc"] == 0 for depth in ("0", "10", "25"))
+
+
+def test_the_drawing_of_purification_is_that_of_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    drawn = importlib.import_module("purification").figure(figures("purification-hazelnut_toy"))
+    kept = (BENCHMARKS / "results/purification-hazelnut_toy.svg").read_bytes()
+    assert paths(drawn) == paths(kept)
+
+
+def paths(drawing: bytes) -> list[str]:
+    """The lines of an SVG, whatever the names that they are given."""
+    return re.findall(r'\bd="([^"]+)"', drawing.decode())
+
+
+def test_what_the_comments_say_of_the_grids_is_measured() -> None:
+    words, rows = prose("docs/benchmarks.md"), figures("grid-papers")["figures"]
+    cells = {(r["detector"], r["column"]): r for r in rows if r["data"] == "elpv-mono"}
+    under = {name: r["value"] for (name, column), r in cells.items() if column == ATTACKED}
+    fallen = ("padim", "patchcore", "cfa", "cflow", "fastflow")
+    assert {under[name] for name in fallen} == {0.0}
+    worst = max(under["autoencoder, l2"], under["autoencoder, ssim"])
+    assert f"plain autoencoders to {worst:.2f} and below" in words
+    assert f"AdvRAD keeps {under['AdvRAD']:.2f} of" in words
+    assert f"keeps {under['rae']:.2f} of" in words
+    assert f"so that {under['mean image']:.2f} is what robustness alone is worth" in words
+    [poly] = [
+        r["value"]
+        for r in figures("grid-papers-more")["figures"]
+        if (r["data"], r["detector"], r["column"]) == ("elpv-poly", "patchcore", "clean")
+    ]
+    assert f"PatchCore so far: {poly:.3f} on elpv-poly" in words
 
 
 def test_as_many_detectors_as_the_front_says() -> None:

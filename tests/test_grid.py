@@ -317,7 +317,10 @@ def test_the_csv_tells_ranks_costs_and_what_waits() -> None:
     cost = {"training_flop": 2e12, "parameters": 7}
     found = {"training": {"seconds": 3.5}, "cost": cost, "shape": [1, 8, 8]}
     made[1].update(found=found, peak_mib=12.5)
-    one, two = csv.DictReader(io.StringIO(as_csv(grid, [made, cell("clean", 0.8), waits])))
+    later = cell(None, 0.0, seed=1)
+    later[1].update(waiting=True, found=None, peak_mib=None)
+    done = [later, made, cell("clean", 0.8), waits]
+    one, two = csv.DictReader(io.StringIO(as_csv(grid, done)))
     told = ["image", "train_seconds", "train_flop", "parameters", "peak_mib", "waiting", "rank"]
     assert [one[name] for name in told] == [
         "1 x 8 x 8", "3.5", "2000000000000.0", "7", "12.5", "0", ""

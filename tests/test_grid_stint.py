@@ -9,7 +9,8 @@ from advrad.cli import main
 from advrad.errors import UsageError
 from advrad.evaluate import grid_run
 from advrad.evaluate.grid import Assailed, Data, Grid, Method, Task, tasks
-from advrad.evaluate.grid_line import Line, in_order
+from advrad.evaluate.grid_defence import Defended
+from advrad.evaluate.grid_queue import Queue, in_order
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
@@ -77,26 +78,26 @@ def test_further_seeds_come_last(parts: Path) -> None:
 
 
 def test_cells_of_one_model_are_measured_while_another_is_trained(parts: Path) -> None:
-    line = Line(in_order(made(parts)))
-    first, second = line.next(2)
-    assert (first.cell, second.cell, line.next(2)) == (None, None, [])
-    assert line.ended(first, None) == []
-    [cell] = line.next(2)
+    queue = Queue(in_order(made(parts)))
+    first, second = queue.next(2)
+    assert (first.cell, second.cell, queue.next(2)) == (None, None, [])
+    assert queue.ended(first, None) == []
+    [cell] = queue.next(2)
     assert (cell.method.title, cell.title) == ("first", "clean")
-    assert line.ended(cell, "it failed") == []
-    assert [task.title for task in line.next(2)] == [ATTACK.title]
-    assert line.late(over=False) == []
-    lost = line.ended(second, "it failed")
+    assert queue.ended(cell, "it failed") == []
+    assert [task.title for task in queue.next(2)] == [ATTACK.title]
+    assert queue.late(over=False) == []
+    lost = queue.ended(second, "it failed")
     assert [(t.method.title, t.seed, t.title) for t in lost] == [
         ("second", 0, "clean"),
         ("second", 0, ATTACK.title),
     ]
-    assert [(t.seed, t.cell) for t in line.next(2)] == [(1, None)]
-    assert [t.title for t in line.late(over=True)] == []  # the cells of what is still trained
-    trained = line.running[-1]
-    line.ended(trained, None)
-    assert line.next(0) == []
-    assert [t.title for t in line.late(over=True)] == ["clean", ATTACK.title]
+    assert [(t.seed, t.cell) for t in queue.next(2)] == [(1, None)]
+    assert [t.title for t in queue.late(over=True)] == []  # the cells of what is still trained
+    trained = queue.running[-1]
+    queue.ended(trained, None)
+    assert queue.next(0) == []
+    assert [t.title for t in queue.late(over=True)] == ["clean", ATTACK.title]
 
 
 def test_one_detector_now_and_the_rest_later(
@@ -226,3 +227,13 @@ def test_what_has_no_data_fails_at_once_and_costs_no_other(
     assert all("nowhere" in record["error"] for _, record in lost)
     assert {task.data.name for task, _ in lost} == {str(tmp_path / "nowhere")}
     assert len(crew.names) == 6
+
+
+def test_a_trial_of_a_defence_opens_its_own_data(tmp_path: Path) -> None:
+    """What is no data set of photographs may well be one of classes."""
+    data = Data(str(tmp_path / "nowhere"))
+    detector = Task(data, Method("patchcore"), 0, None)
+    trial = Task(data, Method("none"), 0, Defended("c", data.name))
+    [(task, why)] = grid_run._without_data([detector, trial])
+    assert task is detector
+    assert "nowhere" in why

@@ -6,7 +6,7 @@ chain is drawn outside its denoiser, so that the second run is the first.
 
 torch's own checkpointing watches every tensor of the call, whatever it belongs to. A network whose
 weights stand still is a function of the image alone, and needs no watching: it is differentiated
-as one step, which spares a tenth of the time.
+as one step, which is quicker (`benchmarks/chain.py` measures the whole).
 """
 
 from collections.abc import Callable

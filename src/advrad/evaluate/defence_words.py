@@ -7,7 +7,6 @@ defended one; `label=NAME`, its name in tables;
 `coarse.shots=2` and the like, what is different in the coarser purifier of the mode `surrogate`.
 """
 
-import difflib
 import inspect
 import json
 import shlex
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from .. import classifiers
+from ..checks import nearest
 from ..diffusion import Schedule
 from ..diffusion.steps import ALL as STEPS
 from ..errors import UsageError
@@ -74,7 +74,7 @@ def read(words: str, generator: Path | None = None) -> Wanted:
             "in and takes it out in one step"
         )
     if name not in NAMES:
-        raise UsageError(f"unknown purifier {name!r}: {_nearest(name, NAMES)}")
+        raise UsageError(f"unknown purifier {name!r}: {nearest(name, NAMES)}")
     found: dict[str, Any] = {"settings": {}, "coarse": {}, "generator": generator}
     for word in rest:
         key, equals, value = word.partition("=")
@@ -246,7 +246,7 @@ def _split(words: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"purifier {words!r}: expected a name and settings ({error})") from error
     if not found:
-        known = _nearest("", NAMES)
+        known = nearest("", NAMES)
         raise UsageError(f"purifier {words!r}: expected a name and settings; {known}")
     return found
 
@@ -259,9 +259,7 @@ def _fitting(name: str, setting: str, text: str) -> Any:
         known = {key: each.annotation for key, each in parameters.items() if key not in GIVEN}
     if setting not in known:
         others = [*known, *FOLDERS, LABEL]
-        raise UsageError(
-            f"purifier {name}: unknown setting {setting}; {_nearest(setting, others)}"
-        )
+        raise UsageError(f"purifier {name}: unknown setting {setting}; {nearest(setting, others)}")
     if setting == "step":
         if text not in STEPS:
             raise UsageError(f"purifier {name}: step={text}: expected one of {', '.join(STEPS)}")
@@ -277,8 +275,3 @@ def _fitting(name: str, setting: str, text: str) -> Any:
         raise UsageError(
             f"purifier {name}: {setting}={text}: {why[0].lower()}{why[1:]}"
         ) from error
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(known)}"

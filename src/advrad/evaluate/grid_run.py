@@ -26,7 +26,7 @@ from ..files import held, plain, write_json
 from .grid import Data, Grid, Task, tasks
 from .grid_checks import known
 from .grid_defence import Defended
-from .grid_line import Line, in_order
+from .grid_queue import Queue, in_order
 from .grid_task import RECORD, Record, failure, opened, recorded, run
 
 GRID = "grid.json"
@@ -148,17 +148,17 @@ def _through(
         if not record.get("waiting"):
             tell(task, record)
         yield task, record
-    line = Line(left)
+    queue = Queue(left)
     try:
-        while line.left or line.running:
+        while queue.left or queue.running:
             over = time.monotonic() >= end
-            for task in line.next(0 if over else crew.size):
+            for task in queue.next(0 if over else crew.size):
                 crew.begin(task)
-            yield from ((task, _waiting(task, out)) for task in line.late(over))
-            for task, record in crew.ended() if line.running else ():
+            yield from ((task, _waiting(task, out)) for task in queue.late(over))
+            for task, record in crew.ended() if queue.running else ():
                 tell(task, record)
                 yield task, record
-                for cell in line.ended(task, record["error"]):
+                for cell in queue.ended(task, record["error"]):
                     why = failed(cell, out, f"its training failed: {record['error']}")
                     tell(cell, why)
                     yield cell, why
@@ -182,20 +182,22 @@ def _sorted(
         else:
             settled.append((task, _waiting(task, out)))
     lost = _without_data(left) if here and stint.hours else {}
-    gone = [task for task in left if task.data in lost]
-    settled += [(task, failed(task, out, lost[task.data])) for task in gone]
-    return [task for task in left if task.data not in lost], settled
+    settled += [(task, failed(task, out, why)) for task, why in lost]
+    gone = {task.folder for task, _ in lost}
+    return [task for task in left if task.folder not in gone], settled
 
 
-def _without_data(some: Sequence[Task]) -> dict[Data, str]:
-    """Data sets that are not there, and why; one look each, and not one a process."""
-    lost = {}
-    for data in dict.fromkeys(task.data for task in some if not isinstance(task.cell, Defended)):
+def _without_data(some: Sequence[Task]) -> list[tuple[Task, str]]:
+    """Tasks whose data set is not there, and why; one look at each, and not one a process. A trial
+    of a defence opens its own, which has classes."""
+    some = [task for task in some if not isinstance(task.cell, Defended)]
+    why: dict[Data, str] = {}
+    for data in dict.fromkeys(task.data for task in some):
         try:
             opened(data)
         except AdvradError as error:
-            lost[data] = str(error)
-    return lost
+            why[data] = str(error)
+    return [(task, why[task.data]) for task in some if task.data in why]
 
 
 class Processes:

@@ -7,7 +7,6 @@ of a detector is its mean place over the columns that all of them have.
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
@@ -229,14 +228,14 @@ def _cost(done: Done, data: str, title: str) -> Record:
     if not found:
         return dict.fromkeys(COSTS)
     seconds = mean(one["training"]["seconds"] for one in found)
-    peak = max(record["peak_mib"] or math.nan for record in some)
+    peaks = [record["peak_mib"] for record in some if record["peak_mib"] is not None]
     flop = [one["cost"].get("training_flop") for one in found]
     values = (
         " x ".join(map(str, found[0]["shape"])),
         seconds,
         None if None in flop else mean(flop),
         found[0]["cost"]["parameters"],
-        None if math.isnan(peak) else peak,
+        max(peaks, default=None),
     )
     return dict(zip(COSTS, values, strict=True))
 

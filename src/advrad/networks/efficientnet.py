@@ -50,7 +50,7 @@ class EfficientNetLite0(nn.Module):
     def maps(self, x: Tensor, strides: tuple[int, ...]) -> list[Tensor]:
         """The features after the last stage of each stride (4, 8, 16, 32), in that order."""
         last = max(ENDS[stride] for stride in strides)
-        x = _scaled(x).contiguous(memory_format=torch.channels_last)  # half as fast without
+        x = _scaled(x).contiguous(memory_format=torch.channels_last)  # quicker on processors
         found, x = {}, F.relu6(self.stem(x))
         for number, stage in enumerate(self.stages[: last + 1]):
             x = stage(x)

@@ -24,7 +24,7 @@ def _place(task: Task) -> Path:
     return task.model.parent.parent
 
 
-class Line:
+class Queue:
     """What is left, in order, and what runs."""
 
     def __init__(self, left: list[Task]) -> None:
