@@ -18,38 +18,31 @@ where it was stopped; the other parts need them. Trials keep their rows there as
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from common import Told, keep, load_average
+from common import keep, load_average
+from trials import earlier, found, told, trained, tried
 
-from advrad import classifiers
-from advrad.cli import main as advrad
-from advrad.data.labelled import labelled
-from advrad.evaluate.defence_report import tables
-from advrad.evaluate.defence_trial import Trial, examples
-from advrad.evaluate.defence_words import defences, read
-from advrad.evaluate.defended import defend
-from advrad.evaluate.rows import RESULT
-from advrad.store import MANIFEST
+from advrad.evaluate.defence_trial import Trial
 
 RUNS = Path("runs/defences")
 EPS = 0.3
+MNIST = ["mnist", "MODEL"]
 MODELS: dict[str, list[str]] = {
-    "a": ["train-classifier", "mnist", "--network", "a", "--set", "steps=3000"],
+    "a": ["train-classifier", *MNIST, "--network", "a", "--set", "steps=3000"],
     "fgsm": [
-        "train-classifier", "mnist", "--network", "a", "--set", "steps=1500", "--loss", "fgsm",
-        "--set", f"eps={EPS}",
+        *["train-classifier", *MNIST, "--network", "a", "--set", "steps=1500"],
+        *["--loss", "fgsm", "--set", f"eps={EPS}"],
     ],
     "ramp": [
-        "train-diffusion", "mnist", "--set", "centred=false", "--set", "schedule=ramp", "--set",
-        "levels=100", "--set", "widths=16,32,32", "--set", "steps=4000",
+        *["train-diffusion", *MNIST, "--set", "centred=false", "--set", "schedule=ramp"],
+        *["--set", "levels=100", "--set", "widths=16,32,32", "--set", "steps=4000"],
     ],
     "wgan": [
-        "train-diffusion", "mnist", "--kind", "wgan", "--set", "width=32", "--set", "steps=6000",
+        *["train-diffusion", *MNIST, "--kind", "wgan", "--set", "width=32"],
+        *["--set", "steps=6000"],
     ],
-}  # fmt: skip
+}
 GREY = ["fgsm", "pgd", "deepfool", "square", "autoattack-standard", "elastic-net"]
 ADAPTIVE = ["pgd", "pgd-unseen"]
 # name: purifiers, modes, images as a share of those asked for, whether the checks are run
@@ -94,55 +87,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     if wanted.part == "models":
-        for name in MODELS:
-            _trained(name)
+        for name, words in MODELS.items():
+            trained(RUNS / name, words)
         return
     attacks, part = PARTS[wanted.part]
-    found = {}
-    for name, trial in part.items():
-        out = RUNS / f"{wanted.part}-{name}-{wanted.images}"
-        if not wanted.only or name in wanted.only:
-            _tried(out, attacks, *trial, wanted)
-        if (out / RESULT).exists():
-            found[name] = _told_of(json.loads((out / RESULT).read_text()))
-    figures = {"eps": EPS, "seed": wanted.seed, "trials": found, "models": _told()}
-    keep(f"defences-{wanted.part}", figures | {"load_average": load_average()})
-
-
-def _trained(name: str) -> None:
-    """One model, unless it is there; an interrupted training goes on."""
-    if not (RUNS / name / MANIFEST).exists():
-        verb, data, *rest = MODELS[name]
-        begun = ["--resume"] * (RUNS / name).exists()
-        if advrad(["purify", verb, data, str(RUNS / name), *rest, "--device", "cpu", *begun]):
-            raise SystemExit(f"{name}: its training did not come to its end")
-
-
-def _tried(
-    out: Path,
-    attacks: list[str],
-    purifiers: list[str],
-    modes: list[str],
-    share: float,
-    health: bool,
-    wanted: argparse.Namespace,
-) -> None:
-    """One trial, with its result in the folder."""
-    tried = defences([read(words) for words in purifiers], classifiers.load(RUNS / "a"))
-    tested = examples(labelled("mnist"), max(10, round(share * wanted.images)))
-    asked = Trial(modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed)
-    defend(tried, tested, asked, out, Told(out.name))
-
-
-def _told_of(result: dict[str, Any]) -> dict[str, Any]:
-    """A trial's figures, and its tables as they stand in a report."""
-    kept = ("clean", "rows", "modes", "left_out", "images")
-    return {name: result[name] for name in kept} | {"tables": tables(result)}
-
-
-def _told() -> dict[str, Any]:
-    """How each model was made, as its folder says."""
-    return {name: json.loads((RUNS / name / "about.json").read_text()) for name in MODELS}
+    name = f"defences-{wanted.part}"
+    trials, made = earlier(name, EPS, wanted.seed)
+    for trial, (purifiers, modes, share, health) in part.items():
+        out = RUNS / f"{wanted.part}-{trial}-{wanted.images}"
+        if not wanted.only or trial in wanted.only:
+            asked = Trial(
+                modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed
+            )
+            images = max(10, round(share * wanted.images))
+            tried(RUNS / "a", "mnist", purifiers, images, asked, out)
+        if (result := found(out)) is not None:
+            trials[trial] = result
+    figures = {"eps": EPS, "seed": wanted.seed, "trials": trials}
+    figures["models"] = made | told(RUNS, MODELS)
+    keep(name, figures | {"load_average": load_average()})
 
 
 if __name__ == "__main__":

@@ -247,6 +247,15 @@ def defences() -> list[str]:
                 f"### {name}, {trial['images']} images\n\nSeconds for a clean image: "
                 f"{'; '.join(taken)}.\n\n{trial['tables'].strip()}"
             )
+        if whole := f.get("whole"):
+            right = [
+                f"{name} {each['value']:.0%} ({each['low']:.0%} to {each['high']:.0%})"
+                for name, each in whole["clean"].items()
+            ]
+            told.append(
+                f"The chain of {whole['shots']} steps without an attack, one draw, right: "
+                f"{'; '.join(right)}."
+            )
     return told
 
 

@@ -4,7 +4,8 @@
     python benchmarks/grid.py papers --workers 2 --hours 2
 
 NAME is one of the TOML files beside this one. It is what `advrad benchmark` does, with a record of
-every figure and its table at the end.
+every figure and its table at the end. The record keeps what was found of each task, so that a grid
+goes on from it where runs/ is gone; models that are needed are trained again.
 """
 
 import argparse
@@ -13,8 +14,9 @@ import time
 from pathlib import Path
 
 from common import keep, load_average
+from kept import kept, restore
 
-from advrad.evaluate.grid import Task, read
+from advrad.evaluate.grid import Task, read, tasks
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
@@ -34,6 +36,7 @@ def main() -> None:
     wanted = parser.parse_args()
     grid, out, start = read(HERE / f"{wanted.name}.toml"), RUNS / wanted.name, time.monotonic()
 
+    restore(f"grid-{wanted.name}", [task for part in tasks(grid) for task in part], out)
     before = []
 
     def tell(task: Task, record: Record) -> None:
@@ -53,6 +56,7 @@ def main() -> None:
             "seconds": None if before else spent,
             "not_run": unfinished(done),
             "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},
+            "tasks": kept(done),
             "workers": wanted.workers,
             "load_average": load_average(),
         },

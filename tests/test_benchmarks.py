@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from advrad.detectors import ALL
+from advrad.evaluate import defence_words
+from advrad.evaluate.grid import read, tasks
+from advrad.evaluate.grid_task import recorded
+from advrad.files import write_json
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
     path.name
     for path in BENCHMARKS.glob("*.py")
-    if path.name not in ("common.py", "figures.py", "__init__.py")
+    if path.name not in ("common.py", "figures.py", "kept.py", "trials.py", "__init__.py")
 )
 
 
@@ -152,6 +156,61 @@ def test_a_record_names_its_command_its_machine_and_its_figures(path: Path) -> N
     assert (ROOT / script).is_file()
     assert record["machine"]["cores"] >= 1
     assert record["figures"]
+
+
+def test_a_grid_goes_on_from_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    kept = importlib.import_module("kept")
+    monkeypatch.setattr(kept, "RESULTS", tmp_path)
+    grid = read(BENCHMARKS / "quick.toml")
+    training, cell, other = (part[0] for part in (*tasks(grid), tasks(grid)[1][1:]))
+    health = {"verdict": "sound", "reasons": [], "not_run": ["eps"], "checks": {"floor": "long"}}
+    found = {"robust_auroc": 0.5, "robust_auroc_ci": [0.4, 0.6], "health": health, "parts": {}}
+    told = {"seconds": 3.0, "peak_mib": 5.0, "models": {}, "task": {}, "error": None}
+    waits = {"found": None, "seconds": None, "waiting": True}
+    done = [(training, waits), (cell, told | {"found": found}), (other, told | {"found": found})]
+    held = kept.kept(done)
+    assert set(held) == {str(cell.folder), str(other.folder)}
+    assert "checks" not in held[str(cell.folder)]["found"]["health"]
+    held[str(other.folder)]["asked"] = "of another question"
+    write_json(tmp_path / "grid-some.json", {"figures": {"tasks": held}})
+    kept.restore("grid-some", [training, cell, other], tmp_path / "out")
+    assert recorded(training, tmp_path / "out") is None
+    assert recorded(other, tmp_path / "out") is None
+    again = recorded(cell, tmp_path / "out")
+    assert again is not None
+    assert kept.kept([(cell, again)]) == {str(cell.folder): held[str(cell.folder)]}
+    write_json(tmp_path / "out" / cell.folder / "task.json", {"task": "of this folder"})
+    kept.restore("grid-some", [cell], tmp_path / "out")  # what is there stays
+    assert recorded(cell, tmp_path / "out") is None
+    kept.restore("grid-none", [cell], tmp_path / "out")
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10"])
+def test_the_words_of_the_fine_tuned_defences_are_understood(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    finetuned = importlib.import_module("finetuned")
+    made = finetuned.models(data)
+    assert list(made)[-4:] == ["diffusion", "control", "addt", "adbm"]
+    passes = {
+        words[words.index("--set") + 1]
+        for name, words in made.items()
+        if name in ("control", "addt", "adbm")
+    }
+    assert len(passes) == 1  # of equal cost
+    wanted = [defence_words.read(words) for words in finetuned.purifiers(data)]
+    assert [each.label for each in wanted if each.generator] == [
+        "DiffPure",
+        "control",
+        "ADDT",
+        "ADBM",
+    ]
+    stands_on = {
+        folder.name for each in wanted for folder in (each.generator, each.classifier) if folder
+    }
+    assert stands_on <= set(made)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A grid done in several stints: some detectors now, no task after a time, the table so far."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from advrad.evaluate.grid_queue import Queue, in_order
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown
-from advrad.evaluate.grid_task import run
+from advrad.evaluate.grid_task import RECORD, run
 from advrad.files import held
 
 TINY = {"size": 16, "backbone": "untrained", "strides": [4, 8], "memory": 30, "pool": 200}
@@ -143,6 +144,27 @@ def test_without_time_it_tells_what_is_there(
     crew = Inline(tmp_path, clock)
     done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=0))
     assert (crew.names, unfinished(done)) == ([], 6)
+
+
+def test_a_model_that_is_gone_is_trained_again_where_a_cell_needs_it(
+    parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    grid = made(parts)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    for model in tmp_path.glob("*/*/0/model"):  # what a record alone brings back
+        for path in model.iterdir():
+            if path.name != RECORD:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert crew.names == []  # nothing needs them
+    [cell] = tmp_path.glob(f"*/second/0/clean/{RECORD}")
+    cell.unlink()
+    done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=0))
+    assert (crew.names, unfinished(done)) == ([], 1)
+    assert all(record["found"] for task, record in done if task.cell is None)
+    done = run_grid(grid, tmp_path, crew=crew, stint=Stint(["second"]))
+    assert crew.names == ["second 0 training", "second 0 clean"]
+    assert unfinished(done) == 0
 
 
 def test_a_training_that_waits_keeps_its_cells_waiting(

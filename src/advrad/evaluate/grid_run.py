@@ -27,7 +27,7 @@ from .grid import Data, Grid, Task, tasks
 from .grid_checks import known
 from .grid_defence import Defended
 from .grid_queue import Queue, in_order
-from .grid_task import RECORD, Record, failure, opened, recorded, run
+from .grid_task import RECORD, Record, failure, opened, recorded, run, unmade
 
 GRID = "grid.json"
 Tell = Callable[[Task, Record], None]
@@ -154,7 +154,9 @@ def _through(
             over = time.monotonic() >= end
             for task in queue.next(0 if over else crew.size):
                 crew.begin(task)
-            yield from ((task, _waiting(task, out)) for task in queue.late(over))
+            yield from (
+                (task, recorded(task, out) or _waiting(task, out)) for task in queue.late(over)
+            )
             for task, record in crew.ended() if queue.running else ():
                 tell(task, record)
                 yield task, record
@@ -170,11 +172,15 @@ def _sorted(
     order: Sequence[Task], out: Path, stint: Stint, here: bool
 ) -> tuple[list[Task], list[Ended]]:
     """What is left to be done, and the rest with its records: done before, for another stint, or,
-    where the tasks are done `here`, without its data."""
+    where the tasks are done `here`, without its data. A training is left as well where its model
+    is gone and a cell needs it."""
+    records = {task.folder: recorded(task, out) for task in order}
+    cells = [task for task in order if records[task.folder] is None and stint.means(task)]
+    records |= dict.fromkeys(unmade(cells, out))
     left: list[Task] = []
     settled: list[Ended] = []
     for task in order:
-        record = recorded(task, out)
+        record = records[task.folder]
         if record is not None:
             settled.append((task, record | {"before": True}))
         elif stint.means(task):

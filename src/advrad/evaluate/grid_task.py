@@ -7,6 +7,7 @@ wrong, how long it took and the most memory it held.
 import json
 import resource
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def recorded(task: Task, out: Path) -> Record | None:
     return record if same and record.get("error") is None else None
 
 
+def unmade(left: Iterable[Task], out: Path) -> set[Path]:
+    """Models that cells need and that are not in the folder, whatever is recorded of them."""
+    needed = {
+        task.model for task in left if not (task.cell is None or isinstance(task.cell, Defended))
+    }
+    return {model for model in needed if not (out / model / MANIFEST).exists()}
+
+
 def failure(task: Task, out: Path) -> str | None:
     """Why an earlier run of this very task failed; None where there was none."""
     try:
@@ -53,6 +62,7 @@ def failure(task: Task, out: Path) -> str | None:
 
 def run(task: Task, out: Path) -> Record:
     """Does the task, and writes and returns its record; an error is recorded and not raised."""
+    (out / task.folder / RECORD).unlink(missing_ok=True)
     started, error, found = time.monotonic(), None, None
     models: dict[str, str | None] = {}
     try:
