@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advrad.evaluate.certified_figures import floored
+from advrad.evaluate.defence_report import tables
 from advrad.evaluate.health import in_words
 
 HERE = Path(__file__).parent
@@ -245,7 +246,7 @@ def defences() -> list[str]:
             ]
             told.append(
                 f"### {name}, {trial['images']} images\n\nSeconds for a clean image: "
-                f"{'; '.join(taken)}.\n\n{trial['tables'].strip()}"
+                f"{'; '.join(taken)}.\n\n{tables(trial).strip()}"
             )
         if whole := f.get("whole"):
             right = [

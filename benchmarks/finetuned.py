@@ -44,7 +44,7 @@ DIFFUSION = {
         "--set", "widths=48,64,64", "--set", "patch=2", "--set", "steps=3500", *PHOTOGRAPHS,
     ],
 }  # fmt: skip
-STEPS = {"mnist": (3000, 1500), "fashion-mnist": (3000, 1500), "cifar10": (1500, 0)}
+STEPS = {"mnist": (3000, 800), "fashion-mnist": (3000, 800), "cifar10": (1500, 0)}
 PASSES = {"mnist": 4800, "fashion-mnist": 4800, "cifar10": 3600}
 
 
@@ -64,7 +64,7 @@ def models(data: str) -> dict[str, list[str]]:
     guided = [*tuned, "--classifier", f"{RUNS}/{data}/natural", "--method"]
     found = {"natural": [*classifier, f"steps={natural}"]}
     for loss in ("pgd", "trades") if robust else ():
-        attack = ["--loss", loss, "--set", f"eps={EPS[data]}"]
+        attack = ["--loss", loss, "--set", f"eps={EPS[data]}", "--set", "attack=5"]
         found[loss] = [*classifier, f"steps={robust}", *attack]
     return found | {
         "diffusion": ["train-diffusion", data, "MODEL", *DIFFUSION[data]],

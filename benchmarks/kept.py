@@ -20,7 +20,7 @@ from advrad.files import plain, write_json
 TOLD = ("seconds", "peak_mib", "models")
 FOUND = (
     "image_auroc", "image_auroc_ci", "clean_auroc", "robust_auroc", "robust_auroc_ci", "images",
-    "certified_auroc", "certified_auroc_ci", "cost", "training", "shape",
+    "certified_auroc", "certified_auroc_ci", "needed", "cost", "training", "shape",
 )  # fmt: skip
 HEALTH = ("verdict", "reasons", "not_run")
 

@@ -11,7 +11,6 @@ from common import RESULTS, Told
 from advrad import classifiers
 from advrad.cli import main as advrad
 from advrad.data.labelled import labelled
-from advrad.evaluate.defence_report import tables
 from advrad.evaluate.defence_trial import Trial, examples
 from advrad.evaluate.defence_words import defences, read
 from advrad.evaluate.defended import defend
@@ -40,11 +39,11 @@ def tried(
 
 
 def found(out: Path) -> dict[str, Any] | None:
-    """A trial's figures, and its tables as they stand in a report; None before its end."""
+    """A trial's figures; None before its end."""
     if not (out / RESULT).exists():
         return None
     result = json.loads((out / RESULT).read_text())
-    return {name: result[name] for name in KEPT} | {"tables": tables(result)}
+    return {name: result[name] for name in KEPT}
 
 
 def told(root: Path, names: Iterable[str]) -> dict[str, Any]:

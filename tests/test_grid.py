@@ -298,15 +298,33 @@ def test_one_column_may_have_other_settings_for_other_detectors(parts: Path) -> 
     assert [f["column"] for f in figures(grid, [])] == 2 * ["clean", few.title]
 
 
-def test_a_seed_that_failed_is_counted_and_ranks_nobody() -> None:
+def test_a_detector_with_a_seed_that_failed_has_no_rank_and_takes_none() -> None:
     grid = Grid([Data("d")], [Method("patchcore", label=name) for name in ("a", "b")])
     lost = cell("clean", 0.0, seed=1)
     lost[1].update(error="boom", found=None)
     done = [cell("clean", 0.9), lost, cell("clean", 0.8, name="b")]
     first, _ = figures(grid, done)
     assert words(first) == "0.900 (0.10 to 0.90), 1 of its seeds failed"
-    assert ranks(figures(grid, done)) == {}
+    assert ranks(figures(grid, done)) == {"b": 1.0}
     assert ranks(figures(grid, done[::2])) == {"a": 1.0, "b": 2.0}
+
+
+def test_a_radius_that_too_few_draws_reach_says_how_many_it_takes() -> None:
+    own = Certified(0.1, radii=(0.1, 0.5, 0.9))
+    grid = Grid([Data("d")], [Method("patchcore", label="a")], certificate=[own])
+    done = [cell(own, None)]
+    done[0][1]["found"] = {
+        "certified_auroc": {"0.1": 0.8, "0.5": None, "0.9": None},
+        "certified_auroc_ci": {"0.1": [0.7, 0.9], "0.5": None, "0.9": None},
+        "needed": {"0.5": 24693, "0.9": None},
+    }
+    told = [words(figure) for figure in figures(grid, done)]
+    assert told == [
+        "n/a",
+        "0.800 (0.70 to 0.90)",
+        "n/a (needs 24,693 samples)",
+        "n/a (needs more than a billion samples)",
+    ]
 
 
 def test_the_csv_tells_ranks_costs_and_what_waits() -> None:

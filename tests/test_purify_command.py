@@ -293,7 +293,9 @@ class TestEvaluate:
             main([*map(str, words), "--attack", "fgsm", "--mode", "full", "--mode", "bpda"]) == 0
         )
         out = capsys.readouterr().out
-        assert "worst of N" in out.splitlines()[0]
+        header = out.splitlines()[0]
+        assert "one shot" in header
+        assert "worst of N" not in header  # of one draw all figures are one
         assert "linf 0.1" in out
         assert "none, bpda: not run" in out
 

@@ -1,5 +1,6 @@
 """What a trial of defences has found, as a table for people and as a page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ KNOWS = {
 CAPTION = (
     "Right answers in %, with 95 % intervals, under draws that had no part in the attack unless "
     "the mode says so. Average: the mean over N draws. Worst of N: every draw is right. Majority "
-    "vote: no other class is answered as often. The clean figures are of the same N. Detection: "
-    "changed images told from clean ones by the error of the purifier's reconstruction, one draw; "
-    "unnoticed: changed images that mislead with an error no higher than a threshold that at most "
+    "vote: no other class is answered as often. Of one draw all four are one. The clean figures "
+    "are of the same N. Detection: changed images told from clean ones by the error of the "
+    "purifier's reconstruction, one draw; unnoticed: changed images that mislead with an error no "
+    "higher than a threshold that at most "
     "5 % of the clean images exceed."
 )
 
@@ -51,11 +53,12 @@ def write_trial(result: Result, out: Path) -> Path:
     report.facts(_facts(result))
     report.heading("What each defence is worth")
     add_tables(report, result)
+    several = _several(result["clean"])
     report.heading("Without an attack")
     report.table(
         "Right answers in % with 95 % intervals, and what one answer costs.",
-        ("defence", "N", *FIGURES.values(), "seconds an image"),
-        [_clean(row) for row in result["clean"]],
+        ("defence", "N", *(FIGURES[name] for name in _names(several)), "seconds an image"),
+        [_clean(row, several) for row in result["clean"]],
     )
     _add_modes(report, result)
     _add_health(report, result)
@@ -139,13 +142,25 @@ def finding(result: Result) -> str:
 
 
 def _header(result: Result) -> list[str]:
-    told = [*HEADER, *FIGURES.values(), "clean average", "clean worst of N"]
-    return [*told, *(DETECTION if _detected(result) else ()), "health"]
+    several = _several(result["rows"])
+    figures = [FIGURES[name] for name in _names(several)]
+    clean = ["clean average", "clean worst of N"] if several else ["clean"]
+    detection = DETECTION if _detected(result) else ()
+    return [*HEADER, *figures, *clean, *detection, "health"]
+
+
+def _several(rows: Sequence[Result]) -> bool:
+    """Whether any image was drawn for more than once; else all figures are that of one shot."""
+    return any(row["draws"] > 1 for row in rows)
+
+
+def _names(several: bool) -> Sequence[str]:
+    return SINGLE if several else SINGLE[:1]
 
 
 def _lines(result: Result) -> list[list[Cell]]:
-    detected = _detected(result)
-    return [_line(row, detected) for row in result["rows"]]
+    detected, several = _detected(result), _several(result["rows"])
+    return [_line(row, detected, several) for row in result["rows"]]
 
 
 def _detected(result: Result) -> bool:
@@ -153,9 +168,10 @@ def _detected(result: Result) -> bool:
     return any(row.get("detection") for row in result["rows"])
 
 
-def _line(row: Result, detected: bool) -> list[Cell]:
-    robust = [in_percent(row["robust"][name]) for name in SINGLE]
-    clean = [in_percent(row["clean"][name]) for name in ("average", "worst")]
+def _line(row: Result, detected: bool, several: bool) -> list[Cell]:
+    robust = [in_percent(row["robust"][name]) for name in _names(several)]
+    kinds = ("average", "worst") if several else SINGLE[:1]
+    clean = [in_percent(row["clean"][name]) for name in kinds]
     told = [*_named(row), row["attack"], _radius(row), row["draws"], *robust, *clean]
     return [*told, *(_seen(row) if detected else ()), in_words(row["health"])]
 
@@ -176,8 +192,8 @@ def _worst(row: Result) -> list[Cell]:
     return [*_named(row), _radius(row), row["draws"], attacks, figure, in_words(row["health"])]
 
 
-def _clean(row: Result) -> list[Cell]:
-    figures = [in_percent(row["accuracy"][name]) for name in SINGLE]
+def _clean(row: Result, several: bool) -> list[Cell]:
+    figures = [in_percent(row["accuracy"][name]) for name in _names(several)]
     return [row["defence"], row["draws"], *figures, f"{row['seconds_per_image']:.3g}"]
 
 

@@ -12,6 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from . import grid_defence
+from .certificate import needs
 from .grid import Assailed, Certified, Grid, Task
 from .grid_defence import Defended
 from .grid_task import Record
@@ -118,7 +119,7 @@ def words(figure: Figure) -> str:
     if figure["value"] is None:
         if figure["error"]:
             return "failed"
-        return "not run" if figure.get("waiting") else "n/a"
+        return "not run" if figure.get("waiting") else f"n/a{figure.get('why', '')}"
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
         told += f" ± {figure['deviation']:.3f}"
@@ -131,11 +132,13 @@ def words(figure: Figure) -> str:
 
 def ranks(own: Sequence[Figure]) -> dict[str, float]:
     """The mean place of each detector, 1 the best, over columns that all have under all of their
-    seeds; ties share."""
+    seeds; ties share. One with a cell that failed has no place and takes none."""
     places: dict[str, list[float]] = {}
+    lame = {figure["detector"] for figure in own if figure.get("failed")}
+    own = [figure for figure in own if figure["detector"] not in lame]
     for column in dict.fromkeys(figure["column"] for figure in own):
         values = {
-            f["detector"]: None if f.get("failed") or f.get("waiting") else f["value"]
+            f["detector"]: None if f.get("waiting") else f["value"]
             for f in own
             if f["column"] == column
         }
@@ -159,7 +162,7 @@ def _columns(grid: Grid) -> list[str]:
 
 def _figure(some: Done, column: str) -> Figure:
     """Over the seeds that have it."""
-    found, error, health, waiting, failed = [], None, "", 0, 0
+    found, error, health, why, waiting, failed = [], None, "", "", 0, 0
     interval: list[float] | None = None
     for task, record in some:
         if not _is(task, column):
@@ -172,6 +175,8 @@ def _figure(some: Done, column: str) -> Figure:
         value, interval = _value(task, record["found"], column)
         if value is not None:
             found.append(value)
+        else:
+            why = _needed(task, record["found"], column)
         health = _worse(health, record["found"])
     low, high = interval if interval and len(found) == 1 else (None, None)
     return {
@@ -183,6 +188,7 @@ def _figure(some: Done, column: str) -> Figure:
         "waiting": waiting,
         "failed": failed,
         "health": health,
+        "why": why,
         "error": error,
     }
 
@@ -204,6 +210,13 @@ def _value(
         radius = column.rsplit(" ", 1)[1]
         return found["certified_auroc"][radius], found["certified_auroc_ci"][radius]
     return found["image_auroc"], found["image_auroc_ci"]
+
+
+def _needed(task: Task, found: dict[str, Any], column: str) -> str:
+    """Why a radius has no certificate: so many draws would have to be made."""
+    needed = found.get("needed", {})
+    radius = column.rsplit(" ", 1)[1]
+    return f" ({needs(needed[radius])})" if radius in needed else ""
 
 
 def _worse(before: str, found: dict[str, Any]) -> str:
