@@ -56,6 +56,12 @@ def keep(name: str, figures: Any, arguments: Sequence[str] | None = None) -> Non
     print(json.dumps(plain(figures), indent=2))
 
 
+def earlier(name: str) -> dict[str, Any]:
+    """The figures of the record that is there; none where there is none."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())["figures"]) if path.exists() else {}
+
+
 def load_average() -> float:
     """How busy the machine was in the last minute, beside what was measured."""
     return round(os.getloadavg()[0], 2)

@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 
 from common import keep, load_average
-from trials import earlier, found, told, trained, tried
+from trials import before, found, place, told, trained, tried
 
 from advrad.evaluate.defence_trial import Trial
 
@@ -91,10 +91,12 @@ def main() -> None:
             trained(RUNS / name, words)
         return
     attacks, part = PARTS[wanted.part]
+    if unknown := set(wanted.only or part) - set(part):
+        parser.error(f"--only {min(unknown)}: expected some of {', '.join(part)}")
     name = f"defences-{wanted.part}"
-    trials, made = earlier(name, EPS, wanted.seed)
+    trials, made = before(name, EPS, wanted.seed)
     for trial, (purifiers, modes, share, health) in part.items():
-        out = RUNS / f"{wanted.part}-{trial}-{wanted.images}"
+        out = place(RUNS, f"{wanted.part}-{trial}", wanted.images, wanted.seed)
         if not wanted.only or trial in wanted.only:
             asked = Trial(
                 modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from common import keep, load_average
-from trials import found, told, trained, tried
+from trials import found, place, told, trained, tried
 
 from advrad import classifiers
 from advrad.data.labelled import labelled
@@ -96,13 +96,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     root, made = RUNS / wanted.data, models(wanted.data)
+    if unknown := set(wanted.only or made) - set(made):
+        parser.error(f"--only {min(unknown)}: expected some of {', '.join(made)}")
     if wanted.part == "models":
         for name in wanted.only or made:
             trained(root / name, made[name])
         return
     natural, some = root / "natural", purifiers(wanted.data)
     asked = Trial(MODES, ["pgd"], eps=[EPS[wanted.data]], steps=20, seed=wanted.seed)
-    out = root / f"trial-{wanted.images}"
+    out = place(root, "trial", wanted.images, wanted.seed)
     tried(natural, wanted.data, some, wanted.images, asked, out)
     tested = examples(labelled(wanted.data), wanted.images)
     whole = purifiers(wanted.data, WHOLE)[-4:]

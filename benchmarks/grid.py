@@ -12,9 +12,10 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
-from common import keep, load_average
-from kept import kept, restore
+from common import earlier, keep, load_average
+from kept import kept, lost, restore
 
 from advrad.evaluate.grid import Task, read, tasks
 from advrad.evaluate.grid_report import write_grid
@@ -36,24 +37,32 @@ def main() -> None:
     wanted = parser.parse_args()
     grid, out, start = read(HERE / f"{wanted.name}.toml"), RUNS / wanted.name, time.monotonic()
 
-    restore(f"grid-{wanted.name}", [task for part in tasks(grid) for task in part], out)
-    before = []
+    name = f"grid-{wanted.name}"
+    held = earlier(name)
+    restore(held.get("tasks", {}), [task for part in tasks(grid) for task in part], out)
+    before, new = [], []
 
     def tell(task: Task, record: Record) -> None:
-        before.extend([task] if record.get("before") else [])
+        (before if record.get("before") else new).append(task)
         print(task.folder, record["error"] or "done", flush=True)
 
     done = run_grid(grid, out, wanted.workers, tell, stint=Stint(wanted.only, wanted.hours))
     spent = time.monotonic() - start
     write_grid(grid, done, out)
+    found = figures(grid, done)
+    if gone := lost(held.get("figures", []), found):
+        raise SystemExit(
+            f"results/{name}.json has {len(gone)} figures that are not here ({gone[0]}): it stays "
+            "as it is until they are"
+        )
     keep(
-        f"grid-{wanted.name}",
+        name,
         {
             "name": grid.name,
             "tables": markdown(grid, done),
-            "figures": figures(grid, done),
+            "figures": found,
             "seconds_of_tasks": sum(record["seconds"] or 0.0 for _, record in done),
-            "seconds": None if before else spent,
+            "seconds": _in_one_go(spent, held, before, new, unfinished(done)),
             "not_run": unfinished(done),
             "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},
             "tasks": kept(done),
@@ -62,6 +71,15 @@ def main() -> None:
         },
         [wanted.name, "--workers", str(wanted.workers)],
     )
+
+
+def _in_one_go(
+    spent: float, held: dict[str, Any], before: list[Task], new: list[Task], left: int
+) -> float | None:
+    """The seconds of a run that did all tasks: this one, or that of the record."""
+    if left:
+        return None
+    return spent if not before else None if new else held.get("seconds")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ has changed since is done anew. Models are not kept: what needs one trains it ag
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from common import RESULTS
 
 from advrad.evaluate.grid import Task
-from advrad.evaluate.grid_task import RECORD, Record
+from advrad.evaluate.grid_defence import Defended
+from advrad.evaluate.grid_table import Figure
+from advrad.evaluate.grid_task import RECORD, Record, recorded
 from advrad.files import plain, write_json
 
 TOLD = ("seconds", "peak_mib", "models")
@@ -28,24 +27,36 @@ HEALTH = ("verdict", "reasons", "not_run")
 def kept(done: Iterable[tuple[Task, Record]]) -> dict[str, Record]:
     """What has been found, by the folder of its task."""
     return {
-        str(task.folder): {"asked": _asked(task), "found": _told(record["found"])}
+        str(task.folder): {"asked": _asked(task), "found": _told(task, record["found"])}
         | {name: record.get(name) for name in TOLD}
         for task, record in done
         if record["found"] is not None
     }
 
 
-def restore(name: str, some: Iterable[Task], out: Path) -> None:
-    """Writes the records of tasks that are not in the folder and stand in `results/NAME.json`."""
-    path = RESULTS / f"{name}.json"
-    held: dict[str, Record] = {}
-    if path.exists():
-        held = json.loads(path.read_text())["figures"].get("tasks", {})
+def restore(held: Mapping[str, Record], some: Iterable[Task], out: Path) -> None:
+    """Writes the records of tasks that are held and not found in the folder."""
     for task in some:
-        place, one = out / task.folder / RECORD, held.get(str(task.folder))
-        if one and one["asked"] == _asked(task) and not place.exists():
+        one = held.get(str(task.folder))
+        if one and one["asked"] == _asked(task) and recorded(task, out) is None:
             told = {name: value for name, value in one.items() if name != "asked"}
-            write_json(place, {"task": plain(asdict(task)), "error": None} | told)
+            write_json(
+                out / task.folder / RECORD, {"task": plain(asdict(task)), "error": None} | told
+            )
+
+
+def lost(before: Iterable[Figure], now: Iterable[Figure]) -> list[str]:
+    """Figures of an earlier record that are asked for still and are not there any more."""
+    values = {_named(figure): figure["value"] for figure in now}
+    return [
+        _named(figure)
+        for figure in before
+        if figure["value"] is not None and values.get(_named(figure), 0) is None
+    ]
+
+
+def _named(figure: Figure) -> str:
+    return f"{figure['data']}, {figure['detector']}: {figure['column']}"
 
 
 def _asked(task: Task) -> str:
@@ -53,7 +64,10 @@ def _asked(task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _told(found: Record) -> dict[str, Any]:
+def _told(task: Task, found: Record) -> Record:
+    """Of a trial of defences everything, of a detector what its table needs."""
+    if isinstance(task.cell, Defended):
+        return found
     told = {name: found[name] for name in FOUND if name in found}
     if "health" in found:
         told["health"] = {name: found["health"][name] for name in HEALTH}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, Told
+from common import Told, earlier
 
 from advrad import classifiers
 from advrad.cli import main as advrad
@@ -15,6 +15,7 @@ from advrad.evaluate.defence_trial import Trial, examples
 from advrad.evaluate.defence_words import defences, read
 from advrad.evaluate.defended import defend
 from advrad.evaluate.rows import RESULT
+from advrad.files import write_json
 from advrad.store import MANIFEST
 
 KEPT = ("clean", "rows", "modes", "left_out", "images")
@@ -22,7 +23,12 @@ KEPT = ("clean", "rows", "modes", "left_out", "images")
 
 def trained(folder: Path, words: Sequence[str]) -> None:
     """One model, unless it is there; an interrupted training goes on. The words are those of
-    `advrad purify` with MODEL in the place of the folder."""
+    `advrad purify` with MODEL in the place of the folder, and stand in a file beside it: what was
+    made by others is refused."""
+    told = folder.with_name(f"{folder.name}.json")
+    if folder.exists() and told.exists() and json.loads(told.read_text()) != [*words]:
+        raise SystemExit(f"{folder} was trained by other words, see {told}: remove both")
+    write_json(told, [*words])
     if not (folder / MANIFEST).exists():
         begun = ["--resume"] * folder.exists()
         asked = [str(folder) if word == "MODEL" else word for word in words]
@@ -52,12 +58,14 @@ def told(root: Path, names: Iterable[str]) -> dict[str, Any]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def earlier(record: str, eps: float, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def before(record: str, eps: float, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Trials and models of the record that is there, which one that adds to it keeps; none where
     it is of another radius or seed."""
-    try:
-        figures = json.loads((RESULTS / f"{record}.json").read_text())["figures"]
-    except (OSError, ValueError, KeyError):
-        return {}, {}
+    figures = earlier(record)
     same = (figures.get("eps"), figures.get("seed")) == (eps, seed)
     return (figures["trials"], figures["models"]) if same else ({}, {})
+
+
+def place(root: Path, name: str, images: int, seed: int) -> Path:
+    """The folder of a trial."""
+    return root / (f"{name}-{images}" + f"-seed-{seed}" * bool(seed))

@@ -14,6 +14,9 @@ import pytest
 from advrad.detectors import ALL
 from advrad.evaluate import defence_words
 from advrad.evaluate.grid import read, tasks
+from advrad.evaluate.grid_run import Stint, run_grid
+from advrad.evaluate.grid_table import figures as table_figures
+from advrad.evaluate.grid_table import markdown
 from advrad.evaluate.grid_task import recorded
 from advrad.files import write_json
 
@@ -161,7 +164,6 @@ def test_a_record_names_its_command_its_machine_and_its_figures(path: Path) -> N
 def test_a_grid_goes_on_from_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     kept = importlib.import_module("kept")
-    monkeypatch.setattr(kept, "RESULTS", tmp_path)
     grid = read(BENCHMARKS / "quick.toml")
     training, cell, other = (part[0] for part in (*tasks(grid), tasks(grid)[1][1:]))
     health = {"verdict": "sound", "reasons": [], "not_run": ["eps"], "checks": {"floor": "long"}}
@@ -173,17 +175,38 @@ def test_a_grid_goes_on_from_its_record(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(held) == {str(cell.folder), str(other.folder)}
     assert "checks" not in held[str(cell.folder)]["found"]["health"]
     held[str(other.folder)]["asked"] = "of another question"
-    write_json(tmp_path / "grid-some.json", {"figures": {"tasks": held}})
-    kept.restore("grid-some", [training, cell, other], tmp_path / "out")
-    assert recorded(training, tmp_path / "out") is None
-    assert recorded(other, tmp_path / "out") is None
-    again = recorded(cell, tmp_path / "out")
+    kept.restore(held, [training, cell, other], tmp_path)
+    assert recorded(training, tmp_path) is None
+    assert recorded(other, tmp_path) is None
+    again = recorded(cell, tmp_path)
     assert again is not None
     assert kept.kept([(cell, again)]) == {str(cell.folder): held[str(cell.folder)]}
-    write_json(tmp_path / "out" / cell.folder / "task.json", {"task": "of this folder"})
-    kept.restore("grid-some", [cell], tmp_path / "out")  # what is there stays
-    assert recorded(cell, tmp_path / "out") is None
-    kept.restore("grid-none", [cell], tmp_path / "out")
+    write_json(tmp_path / cell.folder / "task.json", again | {"seconds": 4.0})
+    kept.restore(held, [cell], tmp_path)  # what is there stays
+    assert kept.kept([(cell, recorded(cell, tmp_path))])[str(cell.folder)]["seconds"] == 4.0
+
+
+@pytest.mark.parametrize("name", ["quick", "papers", "papers-more"])
+def test_the_record_of_a_grid_holds_all_that_its_figures_are_made_of(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    kept = importlib.import_module("kept")
+    grid, held = read(BENCHMARKS / f"{name}.toml"), figures(f"grid-{name}")
+    kept.restore(held["tasks"], [task for part in tasks(grid) for task in part], tmp_path)
+    done = run_grid(grid, tmp_path, stint=Stint(hours=0))
+    assert kept.lost(held["figures"], table_figures(grid, done)) == []
+    assert markdown(grid, done) == held["tables"]
+
+
+def test_figures_that_would_be_lost_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    lost = importlib.import_module("kept").lost
+    one = {"data": "d", "detector": "a", "column": "clean", "value": 0.5}
+    other = one | {"detector": "b"}
+    assert lost([one, other], [one, other | {"value": None}]) == ["d, b: clean"]
+    assert lost([one, other], [one]) == []  # no longer asked for
+    assert lost([one | {"value": None}], [one | {"value": None}]) == []
 
 
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10"])

@@ -13,7 +13,7 @@ import pytest
 
 from advrad.cli import main
 from advrad.errors import AdvradError, DataError, UsageError
-from advrad.evaluate import grid_run
+from advrad.evaluate import grid_processes
 from advrad.evaluate.grid import Assailed, Certified, Data, Grid, Method, Task, read, slug, tasks
 from advrad.evaluate.grid_run import run_grid
 from advrad.evaluate.grid_table import as_csv, figures, line, markdown, ranks, words
@@ -166,8 +166,8 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
         process.start()
         return process
 
-    monkeypatch.setattr(grid_run, "_begun", begun)
-    monkeypatch.setattr(grid_run, "wait", lambda sentinels: None)
+    monkeypatch.setattr(grid_processes, "_begun", begun)
+    monkeypatch.setattr(grid_processes, "wait", lambda sentinels: None)
 
 
 @pytest.mark.usefixtures("inline")
@@ -240,7 +240,7 @@ def killed(task: Task, out: Path, threads: int) -> None:
 def test_a_process_that_dies_fails_its_task(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grid_run, "_work", killed)
+    monkeypatch.setattr(grid_processes, "_work", killed)
     found = errors(run_grid(made(parts), tmp_path))
     assert "ended by SIGKILL; out of memory?" in str(found["patchcore: training"])
 

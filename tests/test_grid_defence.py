@@ -16,6 +16,7 @@ from advrad.data.idx import IDX
 from advrad.errors import UsageError
 from advrad.evaluate.grid import Grid, read, tasks
 from advrad.evaluate.grid_defence import Defended, tried
+from advrad.evaluate.grid_table import markdown
 from advrad.evaluate.grid_task import recorded, run
 from advrad.purifiers.stored import Diffusion, Generative
 
@@ -90,7 +91,13 @@ def test_a_cell_is_the_trial_of_its_entry(home: Path) -> None:
 
 def test_one_that_fails_says_why(home: Path) -> None:
     _, [_, cell] = tasks(read(asked(home, "diffpure depth=5 label=broken")))
-    assert "--generator" in str(run(cell, home / "out")["error"])
+    record = run(cell, home / "out")
+    assert "--generator" in str(record["error"])
+    told = markdown(read(home / "grid.toml"), [(cell, record)])
+    assert "broken" in told
+    assert "failed: " in told
+    waits = record | {"waiting": True}  # left alone by a later run
+    assert "not run" not in markdown(read(home / "grid.toml"), [(cell, waits)])
 
 
 def test_another_model_in_the_same_folder_is_tried_again(home: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from advrad.evaluate import grid_run
-from advrad.evaluate.grid_run import end_with_parent
+from advrad.evaluate import grid_processes
+from advrad.evaluate.grid_processes import end_with_parent
 
 PARENT = """
 import multiprocessing, sys, time
@@ -77,6 +77,6 @@ def test_workers_take_no_more_threads_than_they_are_given(
     told: list[int] = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: asked)
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    monkeypatch.setattr(grid_run, "run", lambda task, out: None)
-    grid_run._work(None, tmp_path, share)  # type: ignore[arg-type]
+    monkeypatch.setattr(grid_processes, "run", lambda task, out: None)
+    grid_processes._work(None, tmp_path, share)  # type: ignore[arg-type]
     assert told == [taken]

@@ -1,20 +1,22 @@
 """A grid done in several stints: some detectors now, no task after a time, the table so far."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from advrad.cli import main
-from advrad.errors import UsageError
+from advrad.errors import DataError, UsageError
 from advrad.evaluate import grid_run
 from advrad.evaluate.grid import Assailed, Data, Grid, Method, Task, tasks
 from advrad.evaluate.grid_defence import Defended
+from advrad.evaluate.grid_processes import Processes
 from advrad.evaluate.grid_queue import Queue, in_order
 from advrad.evaluate.grid_report import write_grid
-from advrad.evaluate.grid_run import Processes, Stint, run_grid, unfinished
-from advrad.evaluate.grid_table import figures, markdown
+from advrad.evaluate.grid_run import Stint, run_grid, unfinished
+from advrad.evaluate.grid_table import figures, markdown, summaries
 from advrad.evaluate.grid_task import RECORD, run
 from advrad.files import held
 
@@ -146,25 +148,114 @@ def test_without_time_it_tells_what_is_there(
     assert (crew.names, unfinished(done)) == ([], 6)
 
 
+def bared(model: Path) -> None:
+    """Leaves of a model's folder what a record alone brings back."""
+    for path in model.iterdir():
+        if path.name != RECORD:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def of_second(out: Path, name: str) -> Path:
+    [path] = out.glob(f"*/second/0/{name}")
+    return path
+
+
 def test_a_model_that_is_gone_is_trained_again_where_a_cell_needs_it(
     parts: Path, tmp_path: Path, clock: list[float]
 ) -> None:
     grid = made(parts)
     run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
-    for model in tmp_path.glob("*/*/0/model"):  # what a record alone brings back
-        for path in model.iterdir():
-            if path.name != RECORD:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for model in tmp_path.glob("*/*/0/model"):
+        bared(model)
     run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
     assert crew.names == []  # nothing needs them
-    [cell] = tmp_path.glob(f"*/second/0/clean/{RECORD}")
-    cell.unlink()
+    of_second(tmp_path, f"clean/{RECORD}").unlink()
     done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=0))
     assert (crew.names, unfinished(done)) == ([], 1)
     assert all(record["found"] for task, record in done if task.cell is None)
     done = run_grid(grid, tmp_path, crew=crew, stint=Stint(["second"]))
     assert crew.names == ["second 0 training", "second 0 clean"]
     assert unfinished(done) == 0
+
+
+@pytest.mark.parametrize("how", ["no data", "no place", "interrupted"])
+def test_a_training_that_cannot_be_done_again_keeps_what_it_had_found(
+    how: str, parts: Path, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = made(parts)
+    before = run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    bared(of_second(tmp_path, "model"))
+    of_second(tmp_path, f"clean/{RECORD}").unlink()
+    crew = Inline(tmp_path, clock)
+    if how == "no data":
+        monkeypatch.setattr(grid_run, "opened", refused)
+    elif how == "no place":
+        (of_second(tmp_path, "model") / "notes.md").touch()
+    else:
+        monkeypatch.setattr(crew, "begin", stopped(of_second(tmp_path, f"model/{RECORD}")))
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(grid, tmp_path, crew=crew)
+    done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=0 if how == "interrupted" else 1))
+    found = [[r["found"] for t, r in some if t.cell is None] for some in (before, done)]
+    assert found[0] == found[1]
+    assert bool([r for _, r in done if r["error"]]) == (how != "interrupted")
+    told = {
+        f["detector"]: f for f in summaries(grid, run_grid(grid, tmp_path, stint=Stint(hours=0)))
+    }
+    assert told["second"]["parameters"]
+
+
+def refused(data: Data) -> None:
+    raise DataError(f"{data.name} is not there")
+
+
+def stopped(record: Path) -> Callable[[Task], None]:
+    def begin(task: Task) -> None:
+        record.unlink()
+        raise KeyboardInterrupt
+
+    return begin
+
+
+def test_a_damaged_model_is_trained_again(parts: Path, tmp_path: Path, clock: list[float]) -> None:
+    grid = made(parts)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    of_second(tmp_path, "model/model.safetensors").unlink()
+    of_second(tmp_path, f"clean/{RECORD}").unlink()
+    done = run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert crew.names == ["second 0 training", "second 0 clean"]
+    assert not [record for _, record in done if record["error"]]
+
+
+def test_cells_of_a_model_that_was_replaced_are_measured_anew(
+    parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    grid = made(parts)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    model = of_second(tmp_path, "model")
+    for path in (model.parent.parent / "1" / "model").iterdir():
+        if path.is_file() and path.name != RECORD:
+            shutil.copy(path, model)
+    done = run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert crew.names == ["second 0 clean", f"second 0 {ATTACK.title}"]
+    assert not [record for _, record in done if record["error"]]
+    values = {
+        t.seed: r["found"] for t, r in done if (t.method.title, t.cell) == ("second", "clean")
+    }
+    assert values[0]["image_auroc"] == values[1]["image_auroc"]
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"a"', "{", "{}"])
+def test_a_damaged_record_is_made_anew(
+    text: str, parts: Path, tmp_path: Path, clock: list[float]
+) -> None:
+    grid = made(parts)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    of_second(tmp_path, f"clean/{RECORD}").write_text(text)
+    whole = of_second(tmp_path, f"model/{RECORD}")
+    whole.write_text(whole.read_text().replace('"found": {', '"found": {}, "lost": {'))
+    run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert crew.names == ["second 0 training", "second 0 clean"]
 
 
 def test_a_training_that_waits_keeps_its_cells_waiting(
@@ -191,6 +282,8 @@ def test_what_failed_before_is_still_told(
     assert "division by zero" in clean["error"]
     assert clean["waiting"]
     assert "| failed" in markdown(grid, done)
+    [told] = [f for f in figures(grid, done) if (f["detector"], f["column"]) == ("first", "clean")]
+    assert (told["failed"], told["waiting"]) == (1, 0)  # and not both
 
 
 @pytest.mark.parametrize(

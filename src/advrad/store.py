@@ -25,6 +25,7 @@ from .files import full_disk_told, plain, sha256, write_bytes, write_json
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGING = ".staging"
+TOLD = ("README.md", "about.json", "secret.json", "seen.json")  # no answer depends on them
 SECRET = "secret.json"  # who publishes a model leaves it out
 
 
@@ -97,6 +98,24 @@ def read(folder: Path) -> dict[str, bytes]:
             )
         files[name] = path.read_bytes()
     return files
+
+
+def whole(folder: Path) -> bool:
+    """Whether there is a model, with every file as it was written."""
+    try:
+        return bool(read(folder))
+    except ModelError:
+        return False
+
+
+def content(folder: Path) -> dict[str, str] | None:
+    """The sha256 of each file that answers depend on: not of what tells how the model was made.
+    None where there is no manifest."""
+    try:
+        sums: Mapping[str, str] = _manifest(folder)["files"]
+    except ModelError:
+        return None
+    return {name: each for name, each in sums.items() if name not in TOLD}
 
 
 def finished(folder: Path, kind: str, command: str) -> dict[str, bytes]:

@@ -15,8 +15,7 @@ from typing import Any
 
 from ..errors import MissingExtraError, ResourceError
 from .grid import Task
-from .grid_run import Ended, failed
-from .grid_task import RECORD, Record, run
+from .grid_task import RECORD, Ended, Record, failed, run
 
 LOCAL = "local"
 GPU = "cuda"

@@ -14,7 +14,7 @@ from .rows import PAGE, RESULT
 CAPTION = (
     "Image AUROC. Over several seeds: mean ± standard deviation; of one: its 95 % bootstrap "
     "interval. Under attack: the worst of the suite for each image, both sides; the floor is 0. "
-    "Rank: the mean place over the columns that all detectors have."
+    "Rank: the mean place over the columns that all detectors have; none where a cell failed."
 )
 
 

@@ -1,37 +1,29 @@
 """All tasks of a grid, several at once, each in a process of its own.
 
-A process that dies (killed, out of memory) fails its task and no other. Stopped, the running ones
-save what they have; the same command goes on. Who does the tasks is a crew: processes of this
-machine here, those of a Ray cluster in `grid_ray`.
+Stopped, the running ones save what they have; the same command goes on. Who does the tasks is a
+crew: processes of this machine in `grid_processes`, those of a Ray cluster in `grid_ray`.
 """
 
 import json
 import math
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Protocol
 
-from ..allocator import keep_freed_memory
 from ..errors import AdvradError, UsageError
 from ..files import held, plain, write_json
 from .grid import Data, Grid, Task, tasks
 from .grid_checks import known
 from .grid_defence import Defended
+from .grid_processes import Processes
 from .grid_queue import Queue, in_order
-from .grid_task import RECORD, Record, failure, opened, recorded, run, unmade
+from .grid_task import RECORD, Ended, Record, failed, failure, opened, recorded, unmade
 
 GRID = "grid.json"
 Tell = Callable[[Task, Record], None]
-Ended = tuple[Task, Record]
 
 
 class Crew(Protocol):
@@ -101,14 +93,35 @@ def run_grid(
     order = in_order(grid)
     told = f"another run works in {out}: wait for it, or name another --out"
     with held(out / ".lock", told) if stint.hours else nullcontext():
-        ended = _through(order, out, crew, tell, stint, end)
-        done = {task.folder: record for task, record in ended}
+        made = _made(order, out)
+        try:
+            ended = _through(order, out, crew, tell, stint, end)
+            done = {task.folder: record for task, record in ended}
+        finally:
+            _put_back(made, out)
+        done |= {task.folder: record for task, record in made if done[task.folder]["error"]}
     return [(task, done[task.folder]) for part in tasks(grid) for task in part]
 
 
 def unfinished(done: Sequence[Ended]) -> int:
-    """How many tasks wait for another run."""
-    return sum(bool(record.get("waiting")) for _, record in done)
+    """How many tasks wait for another run; those that failed in an earlier one have failed."""
+    return sum(bool(record.get("waiting") and not record["error"]) for _, record in done)
+
+
+def _made(order: Sequence[Task], out: Path) -> list[Ended]:
+    """The trainings that came to their end in an earlier run."""
+    some = [(task, recorded(task, out)) for task in order if task.cell is None]
+    return [(task, record | {"before": True}) for task, record in some if record]
+
+
+def _put_back(made: Sequence[Ended], out: Path) -> None:
+    """What was found of them, where they were to be done again and were not: their models are
+    gone, and what they have cost is still true."""
+    for task, record in made:
+        if recorded(task, out) is None:
+            write_json(
+                out / task.folder / RECORD, {k: v for k, v in record.items() if k != "before"}
+            )
 
 
 def _waiting(task: Task, out: Path) -> Record:
@@ -204,94 +217,3 @@ def _without_data(some: Sequence[Task]) -> list[tuple[Task, str]]:
         except AdvradError as error:
             why[data] = str(error)
     return [(task, why[task.data]) for task in some if task.data in why]
-
-
-class Processes:
-    """A crew of processes of this machine, which share its cores."""
-
-    def __init__(self, out: Path, size: int) -> None:
-        self.out, self.size = out, size
-        self.running: list[tuple[Task, SpawnProcess]] = []
-
-    def begin(self, task: Task) -> None:
-        self.running.append((task, _begun(task, self.out, self.size)))
-
-    def ended(self) -> list[Ended]:
-        wait([process.sentinel for _, process in self.running])
-        gone = [pair for pair in self.running if not pair[1].is_alive()]
-        found = []
-        for task, process in gone:
-            self.running.remove((task, process))
-            process.join()
-            found.append((task, _outcome(task, self.out, process.exitcode)))
-        return found
-
-    def stop(self) -> None:
-        _stop([process for _, process in self.running])
-        self.running = []
-
-
-def _begun(task: Task, out: Path, workers: int) -> SpawnProcess:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(task, out, max(1, (os.cpu_count() or 1) // workers))
-    )
-    (out / task.folder / RECORD).unlink(missing_ok=True)
-    process.start()
-    return process
-
-
-def _work(task: Task, out: Path, threads: int) -> None:
-    """In the new process; fewer threads where OMP_NUM_THREADS asks for fewer."""
-    import torch
-
-    end_with_parent()
-    keep_freed_memory()
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
-    run(task, out)
-
-
-def end_with_parent() -> None:
-    """Ends this process when the one that began it is gone, even by SIGKILL: whoever starts the
-    grid again must not meet workers of before."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        assert parent is not None
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
-
-
-def _outcome(task: Task, out: Path, code: int | None) -> Record:
-    """What a process has left, or that it died."""
-    path = out / task.folder / RECORD
-    if path.exists():
-        record: Record = json.loads(path.read_text())
-        return record
-    why = f"its process ended with {code}"
-    if code is not None and code < 0:
-        with suppress(ValueError):
-            why = f"its process was ended by {signal.Signals(-code).name}"
-        why += "; out of memory?" if code == -signal.SIGKILL else ""
-    return failed(task, out, why)
-
-
-def failed(task: Task, out: Path, why: str) -> Record:
-    """Writes and returns the record of a task that did not come to its end."""
-    record: Record = {
-        "task": plain(asdict(task)), "error": why, "found": None, "seconds": 0.0, "peak_mib": None,
-    }  # fmt: skip
-    write_json(out / task.folder / RECORD, record)
-    return record
-
-
-def _stop(processes: list[SpawnProcess]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(10)
-        if process.is_alive():
-            process.kill()
-            process.join()

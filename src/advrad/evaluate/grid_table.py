@@ -56,11 +56,11 @@ def markdown(grid: Grid, done: Done) -> str:
 
 
 def _left(done: Done) -> str:
-    """The trials of defences that wait for another run."""
+    """The trials of defences that failed or wait for another run."""
     lines = [
-        f"- {task.words}: not run\n"
+        f"- {task.words}: {f'failed: {why}' if (why := record['error']) else 'not run'}\n"
         for task, record in done
-        if isinstance(task.cell, Defended) and record.get("waiting")
+        if isinstance(task.cell, Defended) and (record["error"] or record.get("waiting"))
     ]
     return "\n" * bool(lines) + "".join(lines)
 
@@ -92,7 +92,7 @@ def rows(grid: Grid, done: Done, data: str, listed: Sequence[Figure]) -> list[li
 def as_csv(grid: Grid, done: Done) -> str:
     """Every figure a line, with what qualifies it; and the detector's rank and cost."""
     names = ["data", "detector", "column", "value", "deviation", "low", "high", "seeds", "health"]
-    names += ["error", "failed", "waiting", "rank", *COSTS]
+    names += ["why", "error", "failed", "waiting", "rank", *COSTS]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -119,7 +119,11 @@ def words(figure: Figure) -> str:
     if figure["value"] is None:
         if figure["error"]:
             return "failed"
-        return "not run" if figure.get("waiting") else f"n/a{figure.get('why', '')}"
+        return (
+            "not run"
+            if figure.get("waiting")
+            else "n/a" + (f" ({figure['why']})" if figure.get("why") else "")
+        )
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
         told += f" ± {figure['deviation']:.3f}"
@@ -169,7 +173,7 @@ def _figure(some: Done, column: str) -> Figure:
             continue
         error = record["error"] or error
         failed += bool(record["error"])
-        waiting += bool(record.get("waiting"))
+        waiting += bool(record.get("waiting") and not record["error"])
         if record["found"] is None:
             continue
         value, interval = _value(task, record["found"], column)
@@ -216,7 +220,7 @@ def _needed(task: Task, found: dict[str, Any], column: str) -> str:
     """Why a radius has no certificate: so many draws would have to be made."""
     needed = found.get("needed", {})
     radius = column.rsplit(" ", 1)[1]
-    return f" ({needs(needed[radius])})" if radius in needed else ""
+    return needs(needed[radius]) if radius in needed else ""
 
 
 def _worse(before: str, found: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ wrong, how long it took and the most memory it held.
 
 import json
 import resource
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from ..data import Dataset, load
 from ..errors import AdvradError
 from ..files import plain, write_json
 from ..model import load as load_model
-from ..store import MANIFEST
+from ..store import MANIFEST, content, whole
 from .attacked import Threat, attack
 from .certificate import Certificate
 from .certified import certify
@@ -26,38 +27,52 @@ from .grid_defence import Defended, contents, replaced, tried
 from .training import Training, train
 
 RECORD = "task.json"
+MEASURED = "model.json"  # what a cell's rows are of
 Record = dict[str, Any]
+Ended = tuple[Task, Record]
 
 
 def recorded(task: Task, out: Path) -> Record | None:
     """What an earlier run has found for this very task; None where it did not, or failed, or
-    where a folder that a defence is made of holds another model now."""
-    path = out / task.folder / RECORD
-    try:
-        record: Record = json.loads(path.read_text())
-    except (OSError, ValueError):
+    where what it measured has been replaced: a folder that a defence is made of, or the model."""
+    record = _read(task, out)
+    found = record.get("found")
+    if record.get("error") is not None or not (found and isinstance(found, dict)):
         return None
-    same = record.get("task") == plain(asdict(task))
-    if same and isinstance(task.cell, Defended):
-        same = not replaced(record.get("models"), task.cell)
-    return record if same and record.get("error") is None else None
-
-
-def unmade(left: Iterable[Task], out: Path) -> set[Path]:
-    """Models that cells need and that are not in the folder, whatever is recorded of them."""
-    needed = {
-        task.model for task in left if not (task.cell is None or isinstance(task.cell, Defended))
-    }
-    return {model for model in needed if not (out / model / MANIFEST).exists()}
+    if isinstance(task.cell, Defended):
+        return None if replaced(record.get("models"), task.cell) else record
+    return None if task.cell and _of_another_model(task, out) else record
 
 
 def failure(task: Task, out: Path) -> str | None:
     """Why an earlier run of this very task failed; None where there was none."""
+    return _read(task, out).get("error")
+
+
+def _read(task: Task, out: Path) -> Record:
+    """The record in the task's folder; empty where it is of another task, or damaged."""
     try:
-        record: Record = json.loads((out / task.folder / RECORD).read_text())
+        record = json.loads((out / task.folder / RECORD).read_text())
     except (OSError, ValueError):
-        return None
-    return record.get("error") if record.get("task") == plain(asdict(task)) else None
+        return {}
+    same = isinstance(record, dict) and record.get("task") == plain(asdict(task))
+    return record if same else {}
+
+
+def unmade(left: Iterable[Task], out: Path) -> set[Path]:
+    """Models that cells need and that are not in the folder, whatever is recorded of them."""
+    cells = [task for task in left if task.cell and not isinstance(task.cell, Defended)]
+    return {model for model in {task.model for task in cells} if not whole(out / model)}
+
+
+def _of_another_model(task: Task, out: Path) -> bool:
+    """Whether the cell's folder has rows of another model than the one that is there now."""
+    now = content(out / task.model)
+    try:
+        measured = json.loads((out / task.folder / MEASURED).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(now and measured != now)
 
 
 def run(task: Task, out: Path) -> Record:
@@ -97,6 +112,9 @@ def _done(task: Task, out: Path) -> dict[str, Any]:
         return _trained(task, dataset, out)
     model = load_model(out / task.model)
     place = out / task.folder
+    if _of_another_model(task, out):
+        shutil.rmtree(place)
+    write_json(place / MEASURED, content(out / task.model))
     if isinstance(task.cell, Assailed):
         return _attacked(model, dataset, place, task, task.cell)
     if isinstance(task.cell, Certified):
@@ -109,7 +127,9 @@ def _done(task: Task, out: Path) -> dict[str, Any]:
 
 def _trained(task: Task, dataset: Dataset, out: Path) -> dict[str, Any]:
     folder = out / task.model
-    if not (folder / MANIFEST).exists():
+    if not whole(folder):
+        if (folder / MANIFEST).exists():  # damaged; what has none may be a training's checkpoint
+            shutil.rmtree(folder)
         wanted = Training(
             task.method.name,
             task.method.settings,
@@ -148,3 +168,12 @@ def _certified(
     result = certify(model, dataset, place, wanted)
     row = {k: v for k, v in result["rows"][0].items() if k != "curve"}
     return {"clean_auroc": result["clean_auroc"], "images": result["images"]} | row
+
+
+def failed(task: Task, out: Path, why: str) -> Record:
+    """Writes and returns the record of a task that did not come to its end."""
+    record: Record = {
+        "task": plain(asdict(task)), "error": why, "found": None, "seconds": 0.0, "peak_mib": None,
+    }  # fmt: skip
+    write_json(out / task.folder / RECORD, record)
+    return record
