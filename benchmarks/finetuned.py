@@ -45,7 +45,7 @@ DIFFUSION = {
     ],
 }  # fmt: skip
 STEPS = {"mnist": (3000, 800), "fashion-mnist": (3000, 800), "cifar10": (1500, 0)}
-PASSES = {"mnist": 4800, "fashion-mnist": 4800, "cifar10": 3600}
+PASSES = 3600
 
 
 def models(data: str) -> dict[str, list[str]]:
@@ -58,7 +58,7 @@ def models(data: str) -> dict[str, list[str]]:
         data,
         "MODEL",
         "--set",
-        f"passes={PASSES[data]}",
+        f"passes={PASSES}",
     ]
     tuned += PHOTOGRAPHS if data == "cifar10" else []
     guided = [*tuned, "--classifier", f"{RUNS}/{data}/natural", "--method"]
