@@ -21,6 +21,7 @@ h2 { margin: 46px 0 12px; padding-top: 14px; border-top: 1px solid var(--line); 
   line-height: 1.3; letter-spacing: -.01em; }
 p { margin: 10px 0; max-width: 46em; }
 bdi { overflow-wrap: anywhere; }
+td:first-child { min-width: 8.5em; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
   margin: 26px 0 8px; }
 .facts div { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
