@@ -21,7 +21,6 @@ h2 { margin: 46px 0 12px; padding-top: 14px; border-top: 1px solid var(--line); 
   line-height: 1.3; letter-spacing: -.01em; }
 p { margin: 10px 0; max-width: 46em; }
 bdi { overflow-wrap: anywhere; }
-td:first-child { min-width: 8.5em; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
   margin: 26px 0 8px; }
 .facts div { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
@@ -45,7 +44,7 @@ caption { text-align: left; padding: 0 0 8px; }
 th, td { text-align: left; padding: 7px 22px 7px 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 thead th { color: var(--soft); font-size: 13px; font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; min-width: 8.5em; }
 th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; white-space: nowrap; }
 .gallery { list-style: none; margin: 14px 0; padding: 0; display: grid; gap: 14px;
