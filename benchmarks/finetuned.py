@@ -23,8 +23,9 @@ from advrad import classifiers
 from advrad.data.labelled import labelled
 from advrad.evaluate.defence_metrics import figures as counted
 from advrad.evaluate.defence_trial import Examples, Trial, examples
-from advrad.evaluate.defence_words import defences, read
+from advrad.evaluate.defence_words import defences, folders, read
 from advrad.noise import PerImage
+from advrad.store import MANIFEST
 
 RUNS = Path("runs/finetuned")
 EPS = {"mnist": 0.3, "fashion-mnist": 0.1, "cifar10": 8 / 255}
@@ -102,12 +103,12 @@ def main() -> None:
         for name in wanted.only or made:
             trained(root / name, made[name])
         return
-    natural, some = root / "natural", purifiers(wanted.data)
+    natural, some = root / "natural", _made(purifiers(wanted.data))
     asked = Trial(MODES, ["pgd"], eps=[EPS[wanted.data]], steps=20, seed=wanted.seed)
     out = place(root, "trial", wanted.images, wanted.seed)
     tried(natural, wanted.data, some, wanted.images, asked, out)
     tested = examples(labelled(wanted.data), wanted.images)
-    whole = purifiers(wanted.data, WHOLE)[-4:]
+    whole = [words for words in _made(purifiers(wanted.data, WHOLE)) if "shots" in words]
     keep(
         f"defences-finetuned-{wanted.data}",
         {
@@ -119,6 +120,15 @@ def main() -> None:
             "load_average": load_average(),
         },
     )
+
+
+def _made(some: list[str]) -> list[str]:
+    """Those whose models are trained."""
+    stands_on = {words: folders(read(words)).values() for words in some}
+    left = [words for words in some if any(not (f / MANIFEST).exists() for f in stands_on[words])]
+    for words in left:
+        print(f"{words}: not trained, left out")
+    return [words for words in some if words not in left]
 
 
 @torch.no_grad()
