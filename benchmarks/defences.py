@@ -83,16 +83,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=["models", *PARTS])
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--only", nargs="+", help="trials of the part; all others")
+    parser.add_argument("--only", nargs="+", help="some trials of the part, or models")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
+    known = list(MODELS) if wanted.part == "models" else list(PARTS[wanted.part][1])
+    if unknown := set(wanted.only or known) - set(known):
+        parser.error(f"--only {min(unknown)}: expected some of {', '.join(known)}")
     if wanted.part == "models":
-        for name, words in MODELS.items():
-            trained(RUNS / name, words)
+        for name in wanted.only or MODELS:
+            trained(RUNS / name, MODELS[name])
         return
     attacks, part = PARTS[wanted.part]
-    if unknown := set(wanted.only or part) - set(part):
-        parser.error(f"--only {min(unknown)}: expected some of {', '.join(part)}")
     name = f"defences-{wanted.part}"
     trials, made = before(name, EPS, wanted.seed)
     for trial, (purifiers, modes, share, health) in part.items():

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("data", choices=sorted(EPS))
     parser.add_argument("part", choices=["models", "trial"])
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--only", nargs="+", help="models to train; all others")
+    parser.add_argument("--only", nargs="+", help="some models")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     root, made = RUNS / wanted.data, models(wanted.data)

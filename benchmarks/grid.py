@@ -20,7 +20,7 @@ from kept import kept, lost, restore
 from advrad.evaluate.grid import Task, read, tasks
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Stint, run_grid, unfinished
-from advrad.evaluate.grid_table import figures, markdown
+from advrad.evaluate.grid_table import Done, figures, markdown
 from advrad.evaluate.grid_task import Record
 
 HERE = Path(__file__).parent
@@ -62,7 +62,9 @@ def main() -> None:
             "tables": markdown(grid, done),
             "figures": found,
             "seconds_of_tasks": sum(record["seconds"] or 0.0 for _, record in done),
-            "seconds": _in_one_go(spent, held, before, new, unfinished(done)),
+            "seconds": _in_one_go(
+                spent, held, before, new, any(r["found"] is None for _, r in done)
+            ),
             "not_run": unfinished(done),
             "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},
             "tasks": kept(done),
@@ -74,10 +76,10 @@ def main() -> None:
 
 
 def _in_one_go(
-    spent: float, held: dict[str, Any], before: list[Task], new: list[Task], left: int
+    spent: float, held: dict[str, Any], before: list[Task], new: list[Task], done: Done
 ) -> float | None:
     """The seconds of a run that did all tasks: this one, or that of the record."""
-    if left:
+    if any(record["found"] is None for _, record in done):
         return None
     return spent if not before else None if new else held.get("seconds")
 

@@ -46,13 +46,10 @@ def restore(held: Mapping[str, Record], some: Iterable[Task], out: Path) -> None
 
 
 def lost(before: Iterable[Figure], now: Iterable[Figure]) -> list[str]:
-    """Figures of an earlier record that are asked for still and are not there any more."""
-    values = {_named(figure): figure["value"] for figure in now}
-    return [
-        _named(figure)
-        for figure in before
-        if figure["value"] is not None and values.get(_named(figure), 0) is None
-    ]
+    """Figures of an earlier record that are asked for still and are not there any more, or over
+    fewer seeds."""
+    seeds = {_named(figure): figure["seeds"] for figure in now}
+    return [_named(f) for f in before if seeds.get(_named(f), f["seeds"]) < f["seeds"]]
 
 
 def _named(figure: Figure) -> str:

@@ -202,11 +202,13 @@ def test_the_record_of_a_grid_holds_all_that_its_figures_are_made_of(
 def test_figures_that_would_be_lost_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     lost = importlib.import_module("kept").lost
-    one = {"data": "d", "detector": "a", "column": "clean", "value": 0.5}
+    one = {"data": "d", "detector": "a", "column": "clean", "value": 0.5, "seeds": 2}
     other = one | {"detector": "b"}
-    assert lost([one, other], [one, other | {"value": None}]) == ["d, b: clean"]
+    assert lost([one, other], [one, other | {"value": None, "seeds": 0}]) == ["d, b: clean"]
+    assert lost([one, other], [one, other | {"seeds": 1}]) == ["d, b: clean"]
     assert lost([one, other], [one]) == []  # no longer asked for
-    assert lost([one | {"value": None}], [one | {"value": None}]) == []
+    none = one | {"value": None, "seeds": 0}
+    assert lost([none], [none]) == []
 
 
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10"])

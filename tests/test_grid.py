@@ -327,6 +327,12 @@ def test_a_radius_that_too_few_draws_reach_says_how_many_it_takes() -> None:
     ]
 
 
+def test_an_auroc_that_is_not_defined_is_no_figure() -> None:
+    grid = Grid([Data("d")], [Method("patchcore", label="a")])
+    [clean] = figures(grid, [cell("clean", None)])
+    assert words(clean) == "n/a"
+
+
 def test_the_csv_tells_ranks_costs_and_what_waits() -> None:
     grid = Grid([Data("d")], [Method("patchcore", label="a"), Method("patchcore", label="b")])
     waits = cell("clean", 0.0, name="b")

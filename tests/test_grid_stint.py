@@ -17,7 +17,7 @@ from advrad.evaluate.grid_queue import Queue, in_order
 from advrad.evaluate.grid_report import write_grid
 from advrad.evaluate.grid_run import Stint, run_grid, unfinished
 from advrad.evaluate.grid_table import figures, markdown, summaries
-from advrad.evaluate.grid_task import RECORD, run
+from advrad.evaluate.grid_task import RECORD, run, set_aside
 from advrad.files import held
 
 TINY = {"size": 16, "backbone": "untrained", "strides": [4, 8], "memory": 30, "pool": 200}
@@ -192,7 +192,7 @@ def test_a_training_that_cannot_be_done_again_keeps_what_it_had_found(
     elif how == "no place":
         (of_second(tmp_path, "model") / "notes.md").touch()
     else:
-        monkeypatch.setattr(crew, "begin", stopped(of_second(tmp_path, f"model/{RECORD}")))
+        monkeypatch.setattr(crew, "begin", stopped(tmp_path))
         with pytest.raises(KeyboardInterrupt):
             run_grid(grid, tmp_path, crew=crew)
     done = run_grid(grid, tmp_path, crew=crew, stint=Stint(hours=0 if how == "interrupted" else 1))
@@ -209,12 +209,35 @@ def refused(data: Data) -> None:
     raise DataError(f"{data.name} is not there")
 
 
-def stopped(record: Path) -> Callable[[Task], None]:
+def stopped(out: Path) -> Callable[[Task], None]:
     def begin(task: Task) -> None:
-        record.unlink()
+        set_aside(task, out)
         raise KeyboardInterrupt
 
     return begin
+
+
+def test_cells_are_left_where_another_model_was_made_meanwhile(
+    parts: Path, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from advrad.evaluate import grid_task
+
+    grid = made(parts)
+    run_grid(grid, tmp_path, crew=Inline(tmp_path, clock))
+    model = of_second(tmp_path, "model")
+    bared(model)
+    of_second(tmp_path, f"clean/{RECORD}").unlink()
+    other = model.parent.parent / "1" / "model"
+
+    def another(data: object, folder: Path, wanted: object) -> None:
+        shutil.copytree(other, folder, dirs_exist_ok=True, ignore=lambda *_: [RECORD])
+
+    monkeypatch.setattr(grid_task, "train", another)
+    done = run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert crew.names == ["second 0 training", "second 0 clean"]
+    assert unfinished(done) == 1  # the attack was on the model before
+    done = run_grid(grid, tmp_path, crew=(crew := Inline(tmp_path, clock)))
+    assert (crew.names, unfinished(done)) == ([f"second 0 {ATTACK.title}"], 0)
 
 
 def test_a_damaged_model_is_trained_again(parts: Path, tmp_path: Path, clock: list[float]) -> None:

@@ -7,6 +7,7 @@ Nothing is ever unpickled.
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ MANIFEST = "manifest.json"
 STAGING = ".staging"
 TOLD = ("README.md", "about.json", "secret.json", "seen.json")  # no answer depends on them
 SECRET = "secret.json"  # who publishes a model leaves it out
+
+
+class OtherFormatError(ModelError):
+    """A model that another advrad wrote."""
 
 
 def dump(value: Any) -> bytes:
@@ -101,21 +106,24 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def whole(folder: Path) -> bool:
-    """Whether there is a model, with every file as it was written."""
+    """Whether there is a model, with every file as it was written; one of another format is."""
     try:
         return bool(read(folder))
+    except OtherFormatError:
+        return True
     except ModelError:
         return False
 
 
-def content(folder: Path) -> dict[str, str] | None:
-    """The sha256 of each file that answers depend on: not of what tells how the model was made.
+def content(folder: Path) -> str | None:
+    """A sha256 over the files that answers depend on, and not what tells how the model was made.
     None where there is no manifest."""
     try:
-        sums: Mapping[str, str] = _manifest(folder)["files"]
+        sums = _manifest(folder)["files"]
     except ModelError:
         return None
-    return {name: each for name, each in sums.items() if name not in TOLD}
+    own = sorted(f"{name}/{each}" for name, each in sums.items() if name not in TOLD)
+    return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
 def finished(folder: Path, kind: str, command: str) -> dict[str, bytes]:
@@ -148,7 +156,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: it is no manifest ({error})") from error
     if version != FORMAT:
-        raise ModelError(
+        raise OtherFormatError(
             f"{folder} was written in model format {version!r}, this advrad reads {FORMAT}: "
             "install the advrad that wrote it, or train anew"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..allocator import keep_freed_memory
 from .grid import Task
-from .grid_task import RECORD, Ended, Record, failed, run
+from .grid_task import RECORD, Ended, Record, failed, run, set_aside
 
 
 class Processes:
@@ -47,7 +47,7 @@ def _begun(task: Task, out: Path, workers: int) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(
         target=_work, args=(task, out, max(1, (os.cpu_count() or 1) // workers))
     )
-    (out / task.folder / RECORD).unlink(missing_ok=True)
+    set_aside(task, out)
     process.start()
     return process
 

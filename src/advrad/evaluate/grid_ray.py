@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import MissingExtraError, ResourceError
 from .grid import Task
-from .grid_task import RECORD, Ended, Record, failed, run
+from .grid_task import RECORD, Ended, Record, failed, run, set_aside
 
 LOCAL = "local"
 GPU = "cuda"
@@ -39,7 +39,7 @@ class RayCrew:
         self.running: dict[Any, Task] = {}
 
     def begin(self, task: Task) -> None:
-        (self.out / task.folder / RECORD).unlink(missing_ok=True)
+        set_aside(task, self.out)
         wanted = {"num_cpus": self.threads, "max_calls": 1, "max_retries": 0}
         wanted["num_gpus"] = int(task.device.startswith(GPU))
         if wanted["num_gpus"] > self.ray.cluster_resources().get("GPU", 0):

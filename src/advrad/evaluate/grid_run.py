@@ -20,7 +20,7 @@ from .grid_checks import known
 from .grid_defence import Defended
 from .grid_processes import Processes
 from .grid_queue import Queue, in_order
-from .grid_task import RECORD, Ended, Record, failed, failure, opened, recorded, unmade
+from .grid_task import Ended, Record, failed, failure, opened, recorded, unmade
 
 GRID = "grid.json"
 Tell = Callable[[Task, Record], None]
@@ -93,13 +93,9 @@ def run_grid(
     order = in_order(grid)
     told = f"another run works in {out}: wait for it, or name another --out"
     with held(out / ".lock", told) if stint.hours else nullcontext():
-        made = _made(order, out)
-        try:
-            ended = _through(order, out, crew, tell, stint, end)
-            done = {task.folder: record for task, record in ended}
-        finally:
-            _put_back(made, out)
-        done |= {task.folder: record for task, record in made if done[task.folder]["error"]}
+        ended = _through(order, out, crew, tell, stint, end)
+        done = {task.folder: record for task, record in ended}
+    done |= {task.folder: record for task, record in _since(order, done, out)}
     return [(task, done[task.folder]) for part in tasks(grid) for task in part]
 
 
@@ -108,20 +104,15 @@ def unfinished(done: Sequence[Ended]) -> int:
     return sum(bool(record.get("waiting") and not record["error"]) for _, record in done)
 
 
-def _made(order: Sequence[Task], out: Path) -> list[Ended]:
-    """The trainings that came to their end in an earlier run."""
-    some = [(task, recorded(task, out)) for task in order if task.cell is None]
-    return [(task, record | {"before": True}) for task, record in some if record]
-
-
-def _put_back(made: Sequence[Ended], out: Path) -> None:
-    """What was found of them, where they were to be done again and were not: their models are
-    gone, and what they have cost is still true."""
-    for task, record in made:
-        if recorded(task, out) is None:
-            write_json(
-                out / task.folder / RECORD, {k: v for k, v in record.items() if k != "before"}
-            )
+def _since(order: Sequence[Task], done: dict[Path, Record], out: Path) -> Iterator[Ended]:
+    """What else is known at the end: what a training had found that could not be done again, and
+    that cells done before have measured another model than the one that was made meanwhile."""
+    for task in order:
+        record, now = done[task.folder], recorded(task, out)
+        if task.cell is None and record["error"] and now is not None:
+            yield task, now | {"before": True}
+        elif record.get("before") and now is None:
+            yield task, _waiting(task, out)
 
 
 def _waiting(task: Task, out: Path) -> Record:

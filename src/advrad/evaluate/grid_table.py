@@ -218,6 +218,8 @@ def _value(
 
 def _needed(task: Task, found: dict[str, Any], column: str) -> str:
     """Why a radius has no certificate: so many draws would have to be made."""
+    if not isinstance(task.cell, Certified):
+        return ""
     needed = found.get("needed", {})
     radius = column.rsplit(" ", 1)[1]
     return needs(needed[radius]) if radius in needed else ""

@@ -9,6 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,36 +28,61 @@ from .grid_defence import Defended, contents, replaced, tried
 from .training import Training, train
 
 RECORD = "task.json"
-MEASURED = "model.json"  # what a cell's rows are of
+MEASURED, MODEL = "model.json", "model"  # what a cell's rows are of
+TOLD = ("seconds", "peak_mib")
 Record = dict[str, Any]
 Ended = tuple[Task, Record]
 
 
 def recorded(task: Task, out: Path) -> Record | None:
     """What an earlier run has found for this very task; None where it did not, or failed, or
-    where what it measured has been replaced: a folder that a defence is made of, or the model."""
-    record = _read(task, out)
-    found = record.get("found")
-    if record.get("error") is not None or not (found and isinstance(found, dict)):
+    where what it measured has been replaced: a folder that a defence is made of, or the model.
+
+    A training that was begun again and did not come to its end has still found what it found.
+    """
+    record = _read(task, out / task.folder / RECORD)
+    if task.cell is None:
+        return record if _sound(record) else _read(task, _aside(task, out)) or None
+    if not _sound(record):
         return None
     if isinstance(task.cell, Defended):
         return None if replaced(record.get("models"), task.cell) else record
-    return None if task.cell and _of_another_model(task, out) else record
+    measured, now = (record.get("models") or {}).get(MODEL), content(out / task.model)
+    return None if measured and now and measured != now else record
+
+
+def set_aside(task: Task, out: Path) -> None:
+    """Takes the record away, before the task is done again or after it failed; that of a training
+    is kept beside its folder, since its cost stays true when its model is gone."""
+    path = out / task.folder / RECORD
+    if task.cell is None and _sound(_read(task, path)):
+        path.replace(_aside(task, out))
+    path.unlink(missing_ok=True)
+
+
+def _aside(task: Task, out: Path) -> Path:
+    return (out / task.folder).with_name("training.json")
+
+
+def _sound(record: Record) -> bool:
+    found = record.get("found")
+    return record.get("error") is None and bool(found) and isinstance(found, dict)
 
 
 def failure(task: Task, out: Path) -> str | None:
     """Why an earlier run of this very task failed; None where there was none."""
-    return _read(task, out).get("error")
+    return _read(task, out / task.folder / RECORD).get("error")
 
 
-def _read(task: Task, out: Path) -> Record:
-    """The record in the task's folder; empty where it is of another task, or damaged."""
+def _read(task: Task, path: Path) -> Record:
+    """The record in the file; empty where it is of another task, or damaged."""
     try:
-        record = json.loads((out / task.folder / RECORD).read_text())
+        record = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    same = isinstance(record, dict) and record.get("task") == plain(asdict(task))
-    return record if same else {}
+    if not isinstance(record, dict) or not record.keys() >= {"error", "found", *TOLD}:
+        return {}
+    return record if record.get("task") == plain(asdict(task)) else {}
 
 
 def unmade(left: Iterable[Task], out: Path) -> set[Path]:
@@ -65,24 +91,25 @@ def unmade(left: Iterable[Task], out: Path) -> set[Path]:
     return {model for model in {task.model for task in cells} if not whole(out / model)}
 
 
-def _of_another_model(task: Task, out: Path) -> bool:
-    """Whether the cell's folder has rows of another model than the one that is there now."""
-    now = content(out / task.model)
-    try:
-        measured = json.loads((out / task.folder / MEASURED).read_text())
-    except (OSError, ValueError):
-        return False
-    return bool(now and measured != now)
+def _begin_rows(task: Task, out: Path) -> None:
+    """Makes the cell's folder one of rows of the model that is there now: those of another go."""
+    place, now = out / task.folder, content(out / task.model)
+    with suppress(OSError, ValueError):
+        if json.loads((place / MEASURED).read_text()) != {MODEL: now}:
+            shutil.rmtree(place)
+    write_json(place / MEASURED, {MODEL: now})
 
 
 def run(task: Task, out: Path) -> Record:
     """Does the task, and writes and returns its record; an error is recorded and not raised."""
-    (out / task.folder / RECORD).unlink(missing_ok=True)
+    set_aside(task, out)
     started, error, found = time.monotonic(), None, None
     models: dict[str, str | None] = {}
     try:
         models = contents(task.cell) if isinstance(task.cell, Defended) else {}
         found = _done(task, out)
+        if task.cell and not isinstance(task.cell, Defended):
+            models = {MODEL: content(out / task.model)}
     except AdvradError as refused:
         error = str(refused)
     except Exception as unexpected:
@@ -112,9 +139,7 @@ def _done(task: Task, out: Path) -> dict[str, Any]:
         return _trained(task, dataset, out)
     model = load_model(out / task.model)
     place = out / task.folder
-    if _of_another_model(task, out):
-        shutil.rmtree(place)
-    write_json(place / MEASURED, content(out / task.model))
+    _begin_rows(task, out)
     if isinstance(task.cell, Assailed):
         return _attacked(model, dataset, place, task, task.cell)
     if isinstance(task.cell, Certified):
@@ -128,8 +153,7 @@ def _done(task: Task, out: Path) -> dict[str, Any]:
 def _trained(task: Task, dataset: Dataset, out: Path) -> dict[str, Any]:
     folder = out / task.model
     if not whole(folder):
-        if (folder / MANIFEST).exists():  # damaged; what has none may be a training's checkpoint
-            shutil.rmtree(folder)
+        (folder / MANIFEST).unlink(missing_ok=True)  # what it names is damaged
         wanted = Training(
             task.method.name,
             task.method.settings,
@@ -172,6 +196,7 @@ def _certified(
 
 def failed(task: Task, out: Path, why: str) -> Record:
     """Writes and returns the record of a task that did not come to its end."""
+    set_aside(task, out)
     record: Record = {
         "task": plain(asdict(task)), "error": why, "found": None, "seconds": 0.0, "peak_mib": None,
     }  # fmt: skip
