@@ -248,6 +248,16 @@ def defences() -> list[str]:
                 f"### {name}, {trial['images']} images\n\nSeconds for a clean image: "
                 f"{'; '.join(taken)}.\n\n{tables(trial).strip()}"
             )
+        if over := f.get("over_control"):
+            more = [
+                f"{name} {100 * each['value']:+.1f} ({100 * each['low']:+.1f} to "
+                f"{100 * each['high']:+.1f})"
+                for name, each in over.items()
+            ]
+            told.append(
+                "Points above the control under PGD, same images, 95 % bootstrap intervals: "
+                f"{'; '.join(more)}."
+            )
         if whole := f.get("whole"):
             right = [
                 f"{name} {each['value']:.0%} ({each['low']:.0%} to {each['high']:.0%})"

@@ -211,6 +211,37 @@ def test_figures_that_would_be_lost_are_named(monkeypatch: pytest.MonkeyPatch) -
     assert lost([none], [none]) == []
 
 
+def test_fine_tunings_are_held_against_their_control_image_by_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    finetuned = importlib.import_module("finetuned")
+    shares = {
+        "control": [(1, 0), (0, 0), (1, 1), (0, 0)],
+        "ADDT": [(1, 1), (1, 1), (1, 1), (0, 1)],
+    }
+    rows = [
+        {
+            "defence": name,
+            "mode": "full",
+            "attack": attack,
+            "id": str(i),
+            "label": 1,
+            "classes": each,
+        }
+        for name, some in (shares | {"ADBM": shares["control"]}).items()
+        for i, each in enumerate(some)
+        for attack in ("pgd", None)
+    ]
+    (tmp_path / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = finetuned._paired(tmp_path, seed=0)
+    assert set(found) == {"ADDT, full", "ADBM, full"}
+    assert found["ADBM, full"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["ADDT, full"]["value"] == 0.5  # 1/2, 1, 0, 1/2
+    assert found["ADDT, full"]["low"] == 0.125  # of 4^4 samples 1 has the mean 0 and 8 have 1/8
+    assert found["ADDT, full"]["high"] == 0.875
+
+
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10"])
 def test_the_words_of_the_fine_tuned_defences_are_understood(
     data: str, monkeypatch: pytest.MonkeyPatch
