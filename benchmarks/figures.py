@@ -237,8 +237,8 @@ def defences() -> list[str]:
         f = record["figures"]
         part = path.stem.partition("-")[2]
         told.append(
-            f"## Defences of classifiers: {part}\n\n`{record['command']}`, l_inf {f['eps']:g}. "
-            f"Trained: {'; '.join(map(_of_model, f['models'].items()))}."
+            f"## Defences of classifiers: {part}\n\n`{record['command']}`, "
+            f"l_inf {_in_levels(f['eps'])}. Trained: {'; '.join(map(_of_model, f['models'].items()))}."
         )
         for name, trial in f["trials"].items():
             taken = [
@@ -268,6 +268,12 @@ def defences() -> list[str]:
                 f"{'; '.join(right)}."
             )
     return told
+
+
+def _in_levels(eps: float) -> str:
+    """A radius as people write it: 8/255, or 0.1."""
+    levels = round(255 * eps, 6)
+    return f"{levels:g}/255" if levels.is_integer() else f"{eps:g}"
 
 
 def _of_model(named: tuple[str, dict[str, Any]]) -> str:

@@ -92,6 +92,37 @@ def test_what_the_front_says_of_a_defence_of_digits_is_measured() -> None:
     assert f"{defended['detection']['auroc']['value']:.3f}" == "1.000"  # each attacked image
 
 
+def test_what_is_said_of_fine_tuning_is_measured() -> None:
+    words = prose("docs/benchmarks.md")
+    found = figures("defences-finetuned-fashion-mnist")
+    rows = {(r["defence"], r["mode"]): r for r in found["trials"]["fashion-mnist"]["rows"]}
+    assert {r["health"]["verdict"] for (_, mode), r in rows.items() if mode != "transfer"} == {
+        "sound"
+    }
+    right = {key: round(100 * r["robust"]["average"]["value"]) for key, r in rows.items()}
+    assert f"leaves {right['none', 'full']} % of the bare" in words
+    assert f"right on {right['DiffPure', 'full']} % of 128 images" in words
+    assert f"and on {right['DiffPure', 'dw_both']} % where all" in words
+    assert f"would have said {right['DiffPure', 'transfer']}." in words
+    assert (
+        f"ADDT has {right['ADDT', 'dw_both']} in DW, ADBM {right['ADBM', 'dw_both']} and the "
+        f"control {right['control', 'dw_both']}"
+    ) in words
+    for name in ("ADDT", "ADBM"):
+        by = {k: f"{100 * v:.1f}" for k, v in found["over_control"][f"{name}, dw_both"].items()}
+        assert re.search(rf"{by['value']}( points)? \({by['low']} to {by['high']}\)", words), name
+    photographs = figures("defences-finetuned-cifar10")["trials"]["cifar10"]["rows"]
+    left = {
+        (r["defence"], r["mode"]): round(100 * r["robust"]["average"]["value"])
+        for r in photographs
+    }
+    assert (left["DiffPure", "full"], left["DiffPure", "dw_both"], left["ADDT", "dw_both"]) == (
+        7,
+        0,
+        2,
+    )
+
+
 def test_how_much_more_the_dearer_suites_find_is_measured() -> None:
     words = prose("docs/attacks.md")
     for name, over in (
