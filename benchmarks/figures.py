@@ -238,7 +238,8 @@ def defences() -> list[str]:
         part = path.stem.partition("-")[2]
         told.append(
             f"## Defences of classifiers: {part}\n\n`{record['command']}`, "
-            f"l_inf {_in_levels(f['eps'])}. Trained: {'; '.join(map(_of_model, f['models'].items()))}."
+            f"l_inf {_in_levels(f['eps'])}. Trained: "
+            f"{'; '.join(map(_of_model, f['models'].items()))}."
         )
         for name, trial in f["trials"].items():
             taken = [
