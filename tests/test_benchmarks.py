@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_what_the_comments_say_of_the_grids_is_measured() -> None:
     assert f"AdvRAD keeps {under['AdvRAD']:.2f} of" in words
     assert f"keeps {under['rae']:.2f} of" in words
     assert f"so that {under['mean image']:.2f} is what robustness alone is worth" in words
+    tiny = {
+        r["detector"]: r["value"]
+        for r in rows
+        if (r["data"], r["column"]) == ("hazelnut_toy", "l2 0.2, quick")
+    }
+    assert (tiny["padim"], tiny["patchcore"]) == (0.0, 0.0)
+    assert f"SPADE keeps {tiny['spade']:.2f}" in words
     [poly] = [
         r["value"]
         for r in figures("grid-papers-more")["figures"]
@@ -228,6 +236,27 @@ def test_the_record_of_a_grid_holds_all_that_its_figures_are_made_of(
     done = run_grid(grid, tmp_path, stint=Stint(hours=0))
     assert kept.lost(held["figures"], table_figures(grid, done)) == []
     assert markdown(grid, done) == held["tables"]
+
+
+def test_a_record_is_written_anew_from_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    grid, common = (importlib.import_module(name) for name in ("grid", "common"))
+    monkeypatch.setattr(grid, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    held = json.loads((BENCHMARKS / "results/grid-quick.json").read_text())
+    write_json(tmp_path / "grid-quick.json", held)
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "grid.py"), "quick", "--hours", "0"])
+    grid.main()
+    made = json.loads((tmp_path / "grid-quick.json").read_text())["figures"]
+    same = ("tables", "figures", "tasks", "seconds", "seconds_of_tasks", "not_run")
+    assert {name: made[name] for name in same} == {name: held["figures"][name] for name in same}
+    held["figures"]["tasks"].popitem()
+    write_json(tmp_path / "grid-quick.json", held)
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(SystemExit, match="1 figures that are not here"):
+        grid.main()
 
 
 def test_figures_that_would_be_lost_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
