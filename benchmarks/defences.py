@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 
 from common import keep, load_average
-from trials import before, found, place, told, trained, tried
+from trials import before, chosen, found, place, told, trained, tried
 
 from advrad.evaluate.defence_trial import Trial
 
@@ -86,19 +86,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="some trials of the part, or models")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
-    known = list(MODELS) if wanted.part == "models" else list(PARTS[wanted.part][1])
-    if unknown := set(wanted.only or known) - set(known):
-        parser.error(f"--only {min(unknown)}: expected some of {', '.join(known)}")
     if wanted.part == "models":
-        for name in wanted.only or MODELS:
+        for name in chosen(parser, wanted.only, MODELS):
             trained(RUNS / name, MODELS[name])
         return
     attacks, part = PARTS[wanted.part]
+    some = chosen(parser, wanted.only, part)
     name = f"defences-{wanted.part}"
     trials, made = before(name, EPS, wanted.seed)
     for trial, (purifiers, modes, share, health) in part.items():
         out = place(RUNS, f"{wanted.part}-{trial}", wanted.images, wanted.seed)
-        if not wanted.only or trial in wanted.only:
+        if trial in some:
             asked = Trial(
                 modes, attacks, eps=[EPS], draws=1, eot=1, health=health, seed=wanted.seed
             )

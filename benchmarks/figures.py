@@ -222,9 +222,10 @@ def grids() -> list[str]:
         tables = f["tables"].replace("## ", "### ").split("\n", 1)[1].strip()
         time = "" if f["seconds"] is None else f", {f['seconds'] / 60:.0f} minutes in one go"
         left = f"; {f['not_run']} tasks not run" if f.get("not_run") else ""
+        more = f" and {n} of which no time is kept" if (n := f.get("not_timed")) else ""
         told.append(
             f"## Grid: {f['name']}\n\n`{record['command']}`: "
-            f"{f['seconds_of_tasks'] / 60:.0f} minutes of tasks{time}{left}.\n\n{tables}"
+            f"{f['seconds_of_tasks'] / 60:.0f} minutes of tasks{more}{time}{left}.\n\n{tables}"
         )
     return told
 

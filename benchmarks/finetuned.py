@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import keep, load_average
-from trials import found, place, told, trained, tried
+from trials import chosen, found, place, told, trained, tried
 
 from advrad import classifiers
 from advrad.data.labelled import labelled
@@ -56,14 +56,7 @@ def models(data: str) -> dict[str, list[str]]:
     """The words that train each, in their order."""
     natural, robust = STEPS[data]
     classifier = ["train-classifier", data, "MODEL", *NETWORKS[data], "--set"]
-    tuned = [
-        "finetune",
-        f"{RUNS}/{data}/diffusion",
-        data,
-        "MODEL",
-        "--set",
-        f"passes={PASSES}",
-    ]
+    tuned = ["finetune", f"{RUNS}/{data}/diffusion", data, "MODEL", "--set", f"passes={PASSES}"]
     tuned += PHOTOGRAPHS if data == "cifar10" else []
     guided = [*tuned, "--classifier", f"{RUNS}/{data}/natural", "--method"]
     found = {"natural": [*classifier, f"steps={natural}"]}
@@ -100,15 +93,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     root, made = RUNS / wanted.data, models(wanted.data)
-    if unknown := set(wanted.only or made) - set(made):
-        parser.error(f"--only {min(unknown)}: expected some of {', '.join(made)}")
     if wanted.part == "models":
-        for name in wanted.only or made:
+        for name in chosen(parser, wanted.only, made):
             trained(root / name, made[name])
         return
     natural, some = root / "natural", _made(purifiers(wanted.data))
     asked = Trial(MODES, ["pgd"], eps=[EPS[wanted.data]], steps=20, seed=wanted.seed)
-    out = place(root, "trial", wanted.images, wanted.seed)
+    out = place(root, f"trial-of-{len(some)}", wanted.images, wanted.seed)
     tried(natural, wanted.data, some, wanted.images, asked, out)
     tested = examples(labelled(wanted.data), wanted.images)
     whole = [words for words in _made(purifiers(wanted.data, WHOLE)) if "shots" in words]

@@ -62,6 +62,7 @@ def main() -> None:
             "tables": markdown(grid, done),
             "figures": found,
             "seconds_of_tasks": sum(record["seconds"] or 0.0 for _, record in done),
+            "not_timed": sum(r["found"] is not None and r["seconds"] is None for _, r in done),
             "seconds": _in_one_go(spent, held, before, new, done),
             "not_run": unfinished(done),
             "failed": {str(t.folder): r["error"] for t, r in done if r["error"]},

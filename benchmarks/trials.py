@@ -2,6 +2,7 @@
 defences that go on where they were stopped, and what of both stands in a record."""
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from advrad.files import write_json
 from advrad.store import MANIFEST
 
 KEPT = ("clean", "rows", "modes", "left_out", "images")
+
+
+def chosen(parser: ArgumentParser, only: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """What `--only` names, all without it; ends with the names where one is unknown."""
+    names = list(known)
+    if unknown := set(only or names) - set(names):
+        parser.error(f"--only {min(unknown)}: expected some of {', '.join(names)}")
+    return list(only or names)
 
 
 def trained(folder: Path, words: Sequence[str]) -> None:

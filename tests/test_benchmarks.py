@@ -175,6 +175,12 @@ def test_what_the_comments_say_of_the_grids_is_measured() -> None:
         for r in rows
         if (r["data"], r["column"]) == ("hazelnut_toy", "l2 0.2, quick")
     }
+    [spade] = [
+        r["value"]
+        for r in rows
+        if (r["data"], r["detector"], r["column"]) == ("hazelnut_toy", "spade", "l2 2.0, quick")
+    ]
+    assert spade == 0.0
     assert (tiny["padim"], tiny["patchcore"]) == (0.0, 0.0)
     assert f"SPADE keeps {tiny['spade']:.2f}" in words
     [poly] = [

@@ -119,11 +119,9 @@ def words(figure: Figure) -> str:
     if figure["value"] is None:
         if figure["error"]:
             return "failed"
-        return (
-            "not run"
-            if figure.get("waiting")
-            else "n/a" + (f" ({figure['why']})" if figure.get("why") else "")
-        )
+        if figure.get("waiting"):
+            return "not run"
+        return f"n/a ({figure['why']})" if figure.get("why") else "n/a"
     told = f"{figure['value']:.3f}"
     if figure["deviation"] is not None:
         told += f" ± {figure['deviation']:.3f}"

@@ -94,9 +94,11 @@ def unmade(left: Iterable[Task], out: Path) -> set[Path]:
 def _begin_rows(task: Task, out: Path) -> None:
     """Makes the cell's folder one of rows of the model that is there now: those of another go."""
     place, now = out / task.folder, content(out / task.model)
+    measured: object = {MODEL: now}
     with suppress(OSError, ValueError):
-        if json.loads((place / MEASURED).read_text()) != {MODEL: now}:
-            shutil.rmtree(place)
+        measured = json.loads((place / MEASURED).read_text())
+    if measured != {MODEL: now}:
+        shutil.rmtree(place)
     write_json(place / MEASURED, {MODEL: now})
 
 
